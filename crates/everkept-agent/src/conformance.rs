@@ -1,0 +1,1 @@
+//! What every `Agent` must show.

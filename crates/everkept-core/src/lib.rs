@@ -1,0 +1,57 @@
+//! What a session, a turn, an event and a question *are*, and the rules by which they change.
+//!
+//! `decide(&state, command, now)` may say no and changes nothing; `apply(&mut state, &event)` cannot
+//! fail and is the only way state changes; `owed(&state)` is what the world is due because of it.
+//! Live work, replay and recovery all go through the same `apply`.
+//!
+//! Never: I/O, a clock, randomness, async, or an iteration order that depends on a hash.
+
+mod align;
+mod apply;
+mod command;
+mod decide;
+mod event;
+mod fork;
+mod id;
+mod json;
+mod message;
+mod names;
+mod owed;
+mod question;
+mod record;
+mod refusal;
+mod resolve;
+mod session;
+mod state;
+mod text;
+mod transcript;
+mod turn;
+mod usage;
+
+pub use align::{Aligned, SentMessage, align};
+pub use command::*;
+pub use decide::decide;
+pub use event::*;
+pub use fork::{Cut, Fork, Forked, fork};
+pub use id::*;
+pub use json::Json;
+pub use message::*;
+pub use names::*;
+pub use owed::{Effect, Owed, effects, owed};
+pub use question::*;
+pub use record::{MessageRecord, Record, TurnRecord, records};
+pub use refusal::Refusal;
+pub use resolve::{KnownAgent, KnownAgents, resolve_agent, resolve_model};
+pub use session::*;
+pub use state::{AgentThread, MessageEntry, State, TurnEntry, Unseen};
+pub use text::{TextDigest, digest_of, split_text};
+pub use transcript::Fold;
+pub use turn::*;
+pub use usage::Usage;
+
+/// The largest event, as stored, in bytes; what a text or a tool's data brings beyond it is split or kept as a blob.
+pub const MAX_EVENT_BYTES: usize = 64 * 1024;
+/// The most text one `part.delta` carries, in bytes; chosen so that its JSON, escaped, stays an event.
+pub const MAX_DELTA_BYTES: usize = 10 * 1024;
+/// The most turns that wait in one session's queue.
+pub const MAX_QUEUE: usize = 1_000;

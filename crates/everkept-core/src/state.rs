@@ -1,0 +1,281 @@
+//! A session as `decide` needs it: the sum of its events, held in memory by the one task that owns it.
+//!
+//! Never: changed by anything but `apply`, nor counted on for a number that the log has not given.
+
+use crate::{
+    AgentName, AgentSession, AgentSessionId, ForkOrigin, Json, MessageId, PartId, Question, QuestionId, QuestionState, Role, Session,
+    SessionId, SessionState, TextDigest, TextKind, Timestamp, ToolStatus, Turn, TurnId, Usage,
+};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, VecDeque};
+
+#[derive(Debug, Clone)]
+pub struct State {
+    pub session: Session,
+    /// The number of the last event applied.
+    pub head: u64,
+    /// Every turn, oldest first.
+    pub turns: Vec<TurnEntry>,
+    /// Every message, oldest first.
+    pub messages: Vec<MessageEntry>,
+    pub questions: Vec<Question>,
+    /// Turns that wait for their start, first come first served.
+    pub queue: VecDeque<TurnId>,
+    /// The turn whose prompt is claimed and has not ended.
+    pub running: Option<TurnId>,
+    /// What each agent knows in each context.
+    pub threads: Vec<AgentThread>,
+    /// For a fork: the agent sessions an agent could fork.
+    pub origins: Vec<ForkOrigin>,
+    /// Where each context after the first began.
+    pub(crate) clears: Vec<u64>,
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) turn_index: BTreeMap<TurnId, usize>,
+    pub(crate) message_index: BTreeMap<MessageId, usize>,
+    /// Parts of the running answer that may still grow.
+    pub(crate) open_parts: BTreeMap<PartId, OpenPart>,
+    /// Tool calls of the running turn, by the agent's id of the call.
+    pub(crate) tools: BTreeMap<String, OpenTool>,
+    /// How many parts the running turn has begun; names the next one.
+    pub(crate) parts_made: u64,
+}
+
+#[derive(Debug, Clone)]
+pub struct TurnEntry {
+    pub turn: Turn,
+    pub queued_seq: u64,
+    pub started_seq: Option<u64>,
+    pub ended_seq: Option<u64>,
+    /// Running hash of all the text the turn answered.
+    pub(crate) answer: Sha256,
+    pub(crate) answered: bool,
+    pub(crate) slot: usize,
+}
+
+impl TurnEntry {
+    pub(crate) fn answer_digest(&self) -> TextDigest {
+        TextDigest(self.answer.clone().finalize().into())
+    }
+}
+
+/// Where a message stands in the log, and the digest of its text.
+#[derive(Debug, Clone)]
+pub struct MessageEntry {
+    pub id: MessageId,
+    pub turn: Option<TurnId>,
+    pub role: Role,
+    pub context: u32,
+    pub first_seq: u64,
+    /// The last event that says something of it; none while its turn may still add to it.
+    pub last_seq: Option<u64>,
+    /// The agent's own name for the message, where it has one.
+    pub agent_message: Option<String>,
+    pub(crate) text: Sha256,
+}
+
+impl MessageEntry {
+    pub fn digest(&self) -> TextDigest {
+        TextDigest(self.text.clone().finalize().into())
+    }
+}
+
+/// One agent's own session in one context: how far into the conversation it has been told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentThread {
+    pub agent: AgentName,
+    pub context: u32,
+    /// Turns that ended and messages recorded after this number are unknown to the agent.
+    pub seen_seq: u64,
+    /// A revert took back something the agent knows: its next turn begins a new agent session.
+    pub stale: bool,
+}
+
+/// What an agent session does not hold yet, oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unseen {
+    pub messages: Vec<MessageId>,
+}
+
+/// One place in the conversation: a request with all its attempts, or a recorded message.
+#[derive(Debug, Clone)]
+pub(crate) struct Slot {
+    pub context: u32,
+    pub hidden: bool,
+    pub kind: SlotKind,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum SlotKind {
+    /// Attempts at one request, oldest first; the last one's answer counts.
+    Turns(Vec<usize>),
+    Recorded(usize),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct OpenPart {
+    pub message: MessageId,
+    pub kind: TextKind,
+    pub bytes: u64,
+    pub hash: Sha256,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct OpenTool {
+    pub message: MessageId,
+    pub part: PartId,
+    pub status: ToolStatus,
+}
+
+impl State {
+    /// A session before its first event.
+    pub fn new(id: SessionId) -> Self {
+        State {
+            session: Session {
+                id,
+                title: None,
+                resource: None,
+                thread: None,
+                directory: String::new(),
+                agent: None,
+                model: None,
+                state: SessionState::Idle,
+                context: 0,
+                parent: None,
+                agent_sessions: Vec::new(),
+                usage: Usage::default(),
+                metadata: Json::empty_object(),
+                file_changes: None,
+                rules: Vec::new(),
+                revert: None,
+                hidden: Vec::new(),
+                replaced: Vec::new(),
+                compacting_at: None,
+                archived_at: None,
+                deleted_at: None,
+                created_at: Timestamp(0),
+                updated_at: Timestamp(0),
+            },
+            head: 0,
+            turns: Vec::new(),
+            messages: Vec::new(),
+            questions: Vec::new(),
+            queue: VecDeque::new(),
+            running: None,
+            threads: Vec::new(),
+            origins: Vec::new(),
+            clears: Vec::new(),
+            slots: Vec::new(),
+            turn_index: BTreeMap::new(),
+            message_index: BTreeMap::new(),
+            open_parts: BTreeMap::new(),
+            tools: BTreeMap::new(),
+            parts_made: 0,
+        }
+    }
+
+    pub fn turn(&self, id: TurnId) -> Option<&TurnEntry> {
+        self.turn_index.get(&id).map(|&at| &self.turns[at])
+    }
+
+    pub fn message(&self, id: MessageId) -> Option<&MessageEntry> {
+        self.message_index.get(&id).map(|&at| &self.messages[at])
+    }
+
+    pub fn question(&self, id: QuestionId) -> Option<&Question> {
+        self.questions.iter().find(|question| question.id == id)
+    }
+
+    /// Open questions of a turn, in the order they were asked.
+    pub fn open_questions(&self, turn: TurnId) -> impl Iterator<Item = &Question> {
+        self.questions.iter().filter(move |question| question.turn == turn && question.state == QuestionState::Open)
+    }
+
+    /// The turn that holds the session: the running one, else the first of the queue.
+    pub fn current_turn(&self) -> Option<TurnId> {
+        self.running.or_else(|| self.queue.front().copied())
+    }
+
+    /// The newest turn that is still part of the conversation.
+    pub fn last_visible_turn(&self) -> Option<TurnId> {
+        self.visible_slots().rev().find_map(|slot| match &slot.kind {
+            SlotKind::Turns(attempts) => attempts.last().map(|&at| self.turns[at].turn.id),
+            SlotKind::Recorded(_) => None,
+        })
+    }
+
+    /// Follows the attempts at one request to the newest.
+    pub fn latest_attempt(&self, id: TurnId) -> Option<&TurnEntry> {
+        let entry = self.turn(id)?;
+        match &self.slots[entry.slot].kind {
+            SlotKind::Turns(attempts) => attempts.last().map(|&at| &self.turns[at]),
+            SlotKind::Recorded(_) => Some(entry),
+        }
+    }
+
+    /// The context that was in force after event `seq`.
+    pub fn context_at(&self, seq: u64) -> u32 {
+        u32::try_from(self.clears.iter().take_while(|cleared| **cleared <= seq).count()).unwrap_or(u32::MAX)
+    }
+
+    pub fn is_visible(&self, id: TurnId) -> bool {
+        self.turn(id).is_some_and(|entry| entry.slot < self.first_reverted_slot() && !self.slots[entry.slot].hidden)
+    }
+
+    /// The pinned agent session of an agent in the current context.
+    pub fn agent_session(&self, agent: &AgentName) -> Option<&AgentSession> {
+        let context = self.session.context;
+        self.session.agent_sessions.iter().find(|pinned| pinned.agent == *agent && pinned.context == context)
+    }
+
+    /// Whether any agent session of this context has ever had this id.
+    pub fn knows_agent_session(&self, agent: &AgentName, id: &AgentSessionId) -> bool {
+        self.agent_session(agent).is_some_and(|pinned| pinned.first == *id || pinned.successors.iter().any(|after| after.id == *id))
+    }
+
+    pub fn thread(&self, agent: &AgentName) -> Option<&AgentThread> {
+        let context = self.session.context;
+        self.threads.iter().find(|thread| thread.agent == *agent && thread.context == context)
+    }
+
+    /// What must go along with `turn`'s prompt because the agent session does not hold it; everything for a fresh one.
+    pub fn unseen(&self, turn: TurnId, fresh: bool) -> Unseen {
+        let Some(entry) = self.turn(turn) else { return Unseen::default() };
+        let agent = &entry.turn.agent;
+        let context = self.session.context;
+        let seen = if fresh { 0 } else { self.thread(agent).map_or(0, |thread| thread.seen_seq) };
+        let mut messages = Vec::new();
+        for slot in self.visible_slots().filter(|slot| slot.context == context) {
+            match &slot.kind {
+                SlotKind::Recorded(at) => {
+                    if self.messages[*at].first_seq > seen {
+                        messages.push(self.messages[*at].id);
+                    }
+                }
+                SlotKind::Turns(attempts) => {
+                    let Some(&at) = attempts.last() else { continue };
+                    let other = &self.turns[at];
+                    let told = !fresh && other.turn.agent == *agent;
+                    if other.turn.id == turn || told || !other.ended_seq.is_some_and(|ended| ended > seen) {
+                        continue;
+                    }
+                    messages.extend(other.turn.request_message);
+                    messages.extend(&other.turn.response_messages);
+                }
+            }
+        }
+        Unseen { messages }
+    }
+
+    pub(crate) fn visible_slots(&self) -> impl DoubleEndedIterator<Item = &Slot> {
+        self.slots[..self.first_reverted_slot()].iter().filter(|slot| !slot.hidden)
+    }
+
+    pub(crate) fn first_reverted_slot(&self) -> usize {
+        self.session.revert.and_then(|turn| self.turn(turn)).map_or(self.slots.len(), |entry| entry.slot)
+    }
+
+    pub(crate) fn turn_mut(&mut self, id: TurnId) -> Option<&mut TurnEntry> {
+        let at = *self.turn_index.get(&id)?;
+        Some(&mut self.turns[at])
+    }
+}
