@@ -92,8 +92,14 @@ pub enum Order {
     /// Ends the running prompt; its `Done` still comes. Harmless when nothing runs.
     Cancel,
     /// The answer to a question, by the agent's own ids; no option means no.
-    Answer { request: String, option: Option<String> },
-    SetModel { model: ModelName, done: oneshot::Sender<bool> },
+    Answer {
+        request: String,
+        option: Option<String>,
+    },
+    SetModel {
+        model: ModelName,
+        done: oneshot::Sender<bool>,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -124,9 +130,14 @@ pub enum Output {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Done {
     /// `reason` is the agent's own word (`end_turn`, `max_tokens`, `refusal` ...).
-    Completed { reason: String },
+    Completed {
+        reason: String,
+    },
     Cancelled,
-    Failed { code: String, message: String },
+    Failed {
+        code: String,
+        message: String,
+    },
 }
 
 /// An agent did not do what it was asked to.
