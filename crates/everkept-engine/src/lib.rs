@@ -1,1 +1,27 @@
+//! Performs what the core decides: one task owns each session, commits its events, then acts on them.
+//!
+//! Never: an answer, not even a refusal, before the events it rests on are durable; an effect before its commit; a
+//! clock, an id or a task of its own making (all are handed in, so that a whole server can be simulated).
 
+mod actor;
+mod agent_host;
+mod caller;
+mod failure;
+mod handle;
+mod hub;
+mod orders;
+mod runtime;
+mod settings;
+mod tail;
+
+pub use caller::{Access, Caller};
+pub use failure::Failure;
+pub use handle::{Engine, Parts, Stop};
+pub use hub::{Frame, Hint};
+pub use orders::*;
+pub use runtime::{Clock, Ids, Runtime, Spawner, TokioRuntime};
+pub use settings::Settings;
+pub use tail::Tail;
+
+pub use everkept_agent::Abilities;
+pub use everkept_store::{EventsQuery, KeptAnswer, Page, PlaceQuery, Problem, QuestionsQuery, SessionsQuery, StoreFault, StoredEvent, Token};

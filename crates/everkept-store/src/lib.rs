@@ -63,6 +63,8 @@ pub trait Store: Send + Sync {
     /// The bytes an agent sent in a turn, in order, from byte `from` on, at most about 1 MiB at a time.
     fn raw(&self, session: SessionId, turn: TurnId, from: u64) -> Answer<'_, Bytes>;
     fn blob(&self, id: TextDigest) -> Answer<'_, Option<Bytes>>;
+    /// The sessions whose commits brought the blob (the first write's session of each): who may see it is decided by them.
+    fn blob_sessions(&self, id: TextDigest) -> Answer<'_, Vec<SessionId>>;
 
     fn kept_answer(&self, principal: String, key: String, now: Timestamp) -> Answer<'_, Option<KeptAnswer>>;
 

@@ -1,0 +1,73 @@
+//! Time, ids and tasks, as they are handed in.
+//!
+//! Never read from anywhere else in this crate: a simulator replaces all three.
+
+use everkept_core::Timestamp;
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use uuid::Uuid;
+
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+pub trait Clock: Send + Sync {
+    /// For showing and for expiry only.
+    fn wall(&self) -> Timestamp;
+    /// Since some fixed moment; never goes back. Timers run by it.
+    fn monotonic(&self) -> Duration;
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
+}
+
+pub trait Ids: Send + Sync {
+    /// A fresh one, later ones sorting after earlier ones.
+    fn uuid(&self) -> Uuid;
+}
+
+pub trait Spawner: Send + Sync {
+    fn spawn(&self, task: BoxFuture<'static, ()>);
+}
+
+#[derive(Clone)]
+pub struct Runtime {
+    pub clock: Arc<dyn Clock>,
+    pub ids: Arc<dyn Ids>,
+    pub spawner: Arc<dyn Spawner>,
+}
+
+/// The real thing: the system's clock, random ids, tokio's tasks.
+#[derive(Debug)]
+pub struct TokioRuntime {
+    started: tokio::time::Instant,
+}
+
+impl TokioRuntime {
+    pub fn runtime() -> Runtime {
+        let real = Arc::new(TokioRuntime { started: tokio::time::Instant::now() });
+        Runtime { clock: real.clone(), ids: real.clone(), spawner: real }
+    }
+}
+
+impl Clock for TokioRuntime {
+    fn wall(&self) -> Timestamp {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Timestamp(i64::try_from(now.as_micros()).unwrap_or(i64::MAX))
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+}
+
+impl Ids for TokioRuntime {
+    fn uuid(&self) -> Uuid {
+        Uuid::now_v7()
+    }
+}
+
+impl Spawner for TokioRuntime {
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        tokio::spawn(task);
+    }
+}

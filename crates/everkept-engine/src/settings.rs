@@ -1,0 +1,41 @@
+//! Figures of the engine. Durations run on the monotonic clock.
+
+use std::time::Duration;
+
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// An agent that says nothing for so long while a prompt runs (and no question is open) is given up on.
+    pub silence: Duration,
+    /// An unanswered question is answered no after so long.
+    pub question: Duration,
+    /// An agent that was told to stop and did not is ended after so long.
+    pub cancel: Duration,
+    /// A process with nothing to do is ended after so long.
+    pub idle_agent: Duration,
+    /// After the first delta, later ones wait so long for company.
+    pub coalesce: Duration,
+    /// Agent processes that may run at once; further turns wait.
+    pub max_agents: usize,
+    /// Waits between tries to start an agent.
+    pub start_backoff: Vec<Duration>,
+    /// A session's task ends after so long without orders, readers or an agent.
+    pub idle_session: Duration,
+    /// Where sessions without a directory get theirs.
+    pub private_directories: std::path::PathBuf,
+}
+
+impl Settings {
+    pub fn new(private_directories: std::path::PathBuf) -> Self {
+        Settings {
+            silence: Duration::from_secs(600),
+            question: Duration::from_secs(24 * 3600),
+            cancel: Duration::from_secs(5),
+            idle_agent: Duration::from_secs(60),
+            coalesce: Duration::from_millis(15),
+            max_agents: 32,
+            start_backoff: vec![Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)],
+            idle_session: Duration::from_secs(60),
+            private_directories,
+        }
+    }
+}
