@@ -12,7 +12,7 @@ impl Json {
     /// Takes a text that is one JSON value; any other text is given back.
     pub fn parse(text: String) -> Result<Self, String> {
         match RawValue::from_string(text.clone()) {
-            Ok(raw) => Ok(Self(raw)),
+            Ok(raw) => Ok(Self(raw).on_one_line()),
             Err(_) => Err(text),
         }
     }
@@ -25,6 +25,15 @@ impl Json {
 
     pub fn empty_object() -> Self {
         Self(RawValue::from_string("{}".into()).expect("{} is JSON"))
+    }
+
+    /// A line break in JSON can only stand between tokens; a blank says the same and keeps one event on one line.
+    fn on_one_line(self) -> Self {
+        if !self.get().contains(['\n', '\r']) {
+            return self;
+        }
+        let text = self.get().replace(['\n', '\r'], " ");
+        Self(RawValue::from_string(text).expect("blanks between tokens leave JSON as it was"))
     }
 
     pub fn get(&self) -> &str {
@@ -54,6 +63,6 @@ impl Serialize for Json {
 
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Box::<RawValue>::deserialize(deserializer).map(Self)
+        Box::<RawValue>::deserialize(deserializer).map(|raw| Self(raw).on_one_line())
     }
 }

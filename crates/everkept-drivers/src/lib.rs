@@ -1,1 +1,12 @@
+//! Real agents, one folder each, and the keeper that every one of their processes runs under.
+//!
+//! A driver turns an agent's own protocol into the words all drivers share and hands the bytes over as they came.
+//! Never: the store, a door, or a decision about the conversation.
 
+pub mod acp;
+mod environment;
+pub mod keeper;
+mod known;
+mod process;
+
+pub use known::{KnownAcp, known};
