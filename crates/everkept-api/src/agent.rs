@@ -1,0 +1,34 @@
+//! Configured agents, as people see them.
+//!
+//! Never: how one is started, which may hold secrets.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Agent {
+    pub name: String,
+    /// Used where neither the turn nor the session names one.
+    pub default: bool,
+    /// `provider/model`, from its configuration.
+    pub model: Option<String>,
+    pub abilities: Abilities,
+}
+
+/// What it can do; for each lack there is a way to do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Abilities {
+    pub resume: bool,
+    pub fork: bool,
+    pub cancel: bool,
+    pub ask_permission: bool,
+    pub set_model: bool,
+    pub report_usage: bool,
+}
+
+/// The server is there and answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Health {
+    pub status: String,
+    pub version: String,
+}

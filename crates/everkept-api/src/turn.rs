@@ -1,0 +1,165 @@
+//! Turns on the wire, and the bodies that begin, edit and repeat them.
+//!
+//! Never: a guess at what a sender meant; a body says `input` or `messages`, not both.
+
+use crate::{Input, MessageIn, words::words};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// One request and its response.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Turn {
+    pub id: String,
+    pub session: String,
+    pub context: u32,
+    pub state: TurnState,
+    /// Why it ended, as a word.
+    pub reason: Option<String>,
+    pub agent: String,
+    pub agent_because: AgentBecause,
+    pub model: Option<String>,
+    pub model_because: ModelBecause,
+    /// 1 for the first try of its request message.
+    pub attempt: u32,
+    /// The turn whose answer this one goes on with.
+    pub continues: Option<String>,
+    /// The agent session asked for with this turn.
+    pub agent_session: Option<String>,
+    /// Null for a turn the agent began by itself.
+    pub request_message: Option<String>,
+    pub response_messages: Vec<String>,
+    /// Somebody asked for its end.
+    pub cancelling: bool,
+    /// The newer attempt whose answer counts instead.
+    pub superseded_by: Option<String>,
+    /// A revert hides it.
+    pub reverted: bool,
+    #[schema(format = DateTime)]
+    pub queued_at: String,
+    #[schema(format = DateTime)]
+    pub started_at: Option<String>,
+    #[schema(format = DateTime)]
+    pub ended_at: Option<String>,
+    pub usage: Option<Usage>,
+    pub error: Option<TurnError>,
+}
+
+words! {
+    TurnState {
+        Queued = "queued",
+        Running = "running",
+        /// On a question.
+        Waiting = "waiting",
+        Completed = "completed",
+        Failed = "failed",
+        Cancelled = "cancelled",
+        TimedOut = "timed_out",
+        Interrupted = "interrupted",
+        DeadLettered = "dead_lettered",
+    }
+
+    AgentBecause {
+        Input = "input",
+        Session = "session",
+        Default = "default",
+        /// The session's agent is no longer configured, so the default stood in.
+        SessionAgentGone = "session_agent_gone",
+    }
+
+    ModelBecause {
+        Input = "input",
+        Session = "session",
+        Agent = "agent",
+        LastUsed = "last_used",
+        /// Nobody named one: the agent uses its own.
+        Unset = "unset",
+    }
+}
+
+impl TurnState {
+    pub fn is_open(self) -> bool {
+        everkept_core::TurnState::from(self).is_open()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TurnError {
+    pub code: String,
+    pub message: String,
+    /// The agent may have acted all the same.
+    pub may_have_happened: bool,
+}
+
+/// Tokens and money, as the agent reported them; a figure it did not report is absent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct Usage {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_read_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_write_tokens: Option<u64>,
+    /// In millionths of a US dollar.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_usd_micros: Option<u64>,
+}
+
+/// What a message does that comes while a turn runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum IfBusy {
+    #[default]
+    Queue,
+    Reject,
+    /// Cancels the running turn and comes next.
+    Interrupt,
+}
+
+/// A new turn: `input` is the new message, `messages` are several, the last of them the user's.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SubmitTurn {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Input>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<Vec<MessageIn>>,
+    /// `messages` are the whole conversation: only what is new is stored.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub history: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Pinned when none is; another one is used for this turn only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_session: Option<String>,
+    #[serde(default)]
+    pub if_busy: IfBusy,
+}
+
+/// Changes a turn that has not begun.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EditTurn {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Input>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+}
+
+/// Retry, redo or continue, perhaps with another agent or model.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AgainTurn {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+}
