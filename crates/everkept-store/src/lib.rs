@@ -3,14 +3,18 @@
 //! A store numbers events, links and checks them, and keeps the rows it is handed. It never interprets them.
 //! Never: shows a reader an event that a crash can take back, or numbers one outside the transaction that keeps it.
 
+mod chain;
 pub mod conformance;
 mod memory;
 mod stored;
 mod verify;
+mod words;
 
+pub use chain::{CHAIN_START, Chain, Sum, link, sum};
 pub use memory::MemoryStore;
 pub use stored::{StoredEvent, decode, encode};
-pub use verify::{Damage, Report, verify};
+pub use verify::{Damage, Place, Report, verify};
+pub use words::{matches, words};
 
 use bytes::Bytes;
 use everkept_core::{
@@ -32,7 +36,8 @@ pub trait Store: Send + Sync {
     fn take(&self, session: SessionId) -> Answer<'_, Option<Head>>;
 
     fn head(&self, session: SessionId) -> Answer<'_, Option<Head>>;
-    /// Oldest first, through all segments of a fork.
+    /// Oldest first, through all segments of a fork. A damaged event fails every query that would return it, by its
+    /// number; queries that leave it out go on.
     fn events(&self, query: EventsQuery) -> Answer<'_, Vec<StoredEvent>>;
 
     /// Also one in the trash.
@@ -54,7 +59,7 @@ pub trait Store: Send + Sync {
     fn messages(&self, query: PlaceQuery) -> Answer<'_, Vec<MessageRecord>>;
 
     fn question(&self, question: QuestionId) -> Answer<'_, Option<Question>>;
-    /// All questions of a session, or the open ones of all sessions (of a resource), oldest first.
+    /// All questions of a session by place, or of all sessions outside the trash by the time they were asked.
     fn questions(&self, query: QuestionsQuery) -> Answer<'_, Vec<Question>>;
 
     /// Sessions that are owed something, and what.
@@ -83,6 +88,8 @@ pub trait Store: Send + Sync {
     fn all_sessions(&self, after: Option<SessionId>, limit: u32) -> Answer<'_, Vec<SessionId>>;
     /// Everything kept beside the events of one session, for `verify` to compare.
     fn rows(&self, session: SessionId) -> Answer<'_, Vec<Record>>;
+    /// The kept hash chain after event `seq`; none where there is no such event, or it stands inside a packed row.
+    fn chain(&self, session: SessionId, seq: u64) -> Answer<'_, Option<Chain>>;
     /// A consistent copy of everything, made while the store goes on.
     fn backup(&self, to: std::path::PathBuf) -> Answer<'_, ()>;
 }
@@ -143,6 +150,13 @@ pub struct KeptAnswer {
     /// None: as long as the session.
     pub expires_at: Option<Timestamp>,
     pub session: Option<SessionId>,
+}
+
+impl KeptAnswer {
+    /// Whether the key still stands for this answer at `now`.
+    pub fn is_kept_at(&self, now: Timestamp) -> bool {
+        self.expires_at.is_none_or(|expires| expires > now)
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]

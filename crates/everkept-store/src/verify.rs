@@ -1,3 +1,196 @@
-pub struct Damage;
-pub struct Report;
-pub fn verify() {}
+//! Reads everything that is kept and says what does not add up: numbers, checksums, the chain, and every row beside
+//! the events against a replay of them.
+//!
+//! Never repairs, and never stops at the first damage.
+
+use crate::{CHAIN_START, EventsQuery, Problem, Store, StoreFault, StoredEvent, decode, link};
+use everkept_core::{MessageRecord, ParentKind, Record, SessionId, State, TurnRecord, owed};
+use std::fmt;
+
+/// How many events or sessions are read at a time.
+const PIECE: u32 = 500;
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    pub sessions: u64,
+    /// Those read through a fork are counted with each session that reads them.
+    pub events: u64,
+    pub damages: Vec<Damage>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    pub session: SessionId,
+    pub place: Place,
+    pub what: String,
+}
+
+/// Where a damage is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    Event(u64),
+    /// A row beside the events, by its kind and id.
+    Row(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Event(seq) => write!(f, "event {seq}"),
+            Place::Row(row) => f.write_str(row),
+        }
+    }
+}
+
+/// Verifies every session, the trash included. `progress` is told how many sessions are done.
+pub async fn verify(store: &dyn Store, progress: &mut dyn FnMut(u64)) -> Result<Report, StoreFault> {
+    let mut report = Report::default();
+    let mut after = None;
+    loop {
+        let sessions = store.all_sessions(after, PIECE).await?;
+        for &session in &sessions {
+            verify_session(store, session, &mut report).await?;
+            report.sessions += 1;
+            progress(report.sessions);
+        }
+        after = sessions.last().copied();
+        if after.is_none() {
+            return Ok(report);
+        }
+    }
+}
+
+async fn verify_session(store: &dyn Store, session: SessionId, report: &mut Report) -> Result<(), StoreFault> {
+    let mut replay = Replay { state: State::new(session), seq: 0, chain: CHAIN_START, whole: true };
+    let mut damages = Vec::new();
+    let head = store.head(session).await?.map_or(0, |head| head.seq);
+    while replay.seq < head {
+        match read(store, session, replay.seq, PIECE).await? {
+            Ok(events) if events.is_empty() => {
+                damages.push((Place::Event(replay.seq + 1), format!("missing, although the log goes on to {head}")));
+                replay.whole = false;
+                break;
+            }
+            Ok(events) => replay.take(&events, &mut damages),
+            Err(seq) => {
+                for one in replay.seq + 1..seq {
+                    if let Ok(events) = read(store, session, one - 1, 1).await? {
+                        replay.take(&events, &mut damages);
+                    }
+                }
+                damages.push((Place::Event(seq), "its bytes do not fit their checksum".into()));
+                replay.whole = false;
+                replay.seq = seq;
+            }
+        }
+    }
+    if replay.whole && head > 0 && store.chain(session, head).await? != Some(replay.chain) {
+        let seq = first_unlinked(store, session, head).await?;
+        damages.push((Place::Event(seq), "the hash chain does not lead here".into()));
+    }
+    // Rows are only as good as the replay: with events missing there is nothing to compare them with.
+    if replay.whole {
+        let kept = store.rows(session).await?;
+        compare(&expected_rows(&replay.state), &kept, &mut damages);
+    }
+    report.events += replay.seq;
+    report.damages.extend(damages.into_iter().map(|(place, what)| Damage { session, place, what }));
+    Ok(())
+}
+
+/// Up to `limit` events after `after`, or the number of the damaged one among them.
+async fn read(store: &dyn Store, session: SessionId, after: u64, limit: u32) -> Result<Result<Vec<StoredEvent>, u64>, StoreFault> {
+    match store.events(EventsQuery { session: Some(session), after, limit, ..EventsQuery::default() }).await {
+        Ok(events) => Ok(Ok(events)),
+        Err(StoreFault { problem: Problem::Corrupt { seq, .. }, .. }) => Ok(Err(seq)),
+        Err(fault) => Err(fault),
+    }
+}
+
+struct Replay {
+    state: State,
+    seq: u64,
+    chain: crate::Chain,
+    /// No event was missing or damaged so far.
+    whole: bool,
+}
+
+impl Replay {
+    fn take(&mut self, events: &[StoredEvent], damages: &mut Vec<(Place, String)>) {
+        for stored in events {
+            let seq = self.seq + 1;
+            (_, self.chain) = link(&self.chain, &stored.bytes);
+            match decode(&stored.bytes) {
+                Ok((number, event)) if number == seq && stored.seq == seq => self.state.apply(&event),
+                Ok((number, _)) => {
+                    damages.push((Place::Event(seq), format!("kept as {} and says it is {number}", stored.seq)));
+                    self.whole = false;
+                }
+                Err(error) => {
+                    damages.push((Place::Event(seq), error.to_string()));
+                    self.whole = false;
+                }
+            }
+            self.seq = seq;
+        }
+    }
+}
+
+/// The first event whose kept chain is not what the events before it lead to.
+async fn first_unlinked(store: &dyn Store, session: SessionId, head: u64) -> Result<u64, StoreFault> {
+    let mut chain = CHAIN_START;
+    let mut seq = 0;
+    while seq < head {
+        let Ok(events) = read(store, session, seq, PIECE).await? else { break };
+        for stored in &events {
+            (_, chain) = link(&chain, &stored.bytes);
+            if store.chain(session, stored.seq).await?.is_some_and(|kept| kept != chain) {
+                return Ok(stored.seq);
+            }
+        }
+        match events.last() {
+            Some(last) => seq = last.seq,
+            None => break,
+        }
+    }
+    Ok(head)
+}
+
+/// All rows that belong to a session in this state. Those of inherited turns and messages are the parent's.
+fn expected_rows(state: &State) -> Vec<Record> {
+    let cut = state.session.parent.filter(|parent| parent.kind == ParentKind::Fork).map_or(0, |parent| parent.seq);
+    let mut rows = vec![Record::Session(state.session.clone()), Record::Owed(owed(state))];
+    let turns = state.turns.iter().map(TurnRecord::from).filter(|turn| turn.queued_seq > cut);
+    rows.extend(turns.map(Record::Turn));
+    let messages = state.messages.iter().map(MessageRecord::from).filter(|message| message.first_seq > cut);
+    rows.extend(messages.map(Record::Message));
+    rows.extend(state.questions.iter().cloned().map(Record::Question));
+    rows
+}
+
+fn compare(expected: &[Record], kept: &[Record], damages: &mut Vec<(Place, String)>) {
+    for row in expected {
+        let place = Place::Row(key(row));
+        match kept.iter().find(|held| key(held) == key(row)) {
+            Some(held) if held == row => {}
+            Some(_) => damages.push((place, "differs from what the events lead to".into())),
+            None if matches!(row, Record::Owed(due) if due.is_empty()) => {}
+            None => damages.push((place, "missing".into())),
+        }
+    }
+    for row in kept {
+        if !expected.iter().any(|wanted| key(wanted) == key(row)) {
+            damages.push((Place::Row(key(row)), "not led to by any event".into()));
+        }
+    }
+}
+
+fn key(row: &Record) -> String {
+    match row {
+        Record::Session(_) => "session".into(),
+        Record::Turn(row) => row.turn.id.to_string(),
+        Record::Message(row) => row.id.to_string(),
+        Record::Question(row) => row.id.to_string(),
+        Record::Owed(_) => "owed".into(),
+    }
+}
