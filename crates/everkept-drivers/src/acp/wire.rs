@@ -1,0 +1,258 @@
+//! JSON-RPC 2.0 lines, read so that nothing an agent writes can fail more than the one value it stands in.
+//!
+//! Every value stays the agent's own JSON text until somebody needs it as something else. Unpaired surrogates and bytes
+//! that are not UTF-8 become U+FFFD where a text is needed; depth and the size of numbers are nobody's concern here.
+//! Never: a generated type of the protocol, or an error for a field that is missing or strange.
+
+use everkept_core::Json;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use std::{borrow::Cow, collections::BTreeMap};
+
+/// Anything else an agent may write as an id of its own is echoed, never understood.
+pub type RequestId = u64;
+
+/// One line, by what it wants of us.
+pub enum Incoming<'a> {
+    /// The answer to a request of ours.
+    Answer {
+        id: RequestId,
+        answer: Result<Value<'a>, RpcError>,
+    },
+    /// To be answered with the same id.
+    Request {
+        id: &'a RawValue,
+        method: String,
+        params: Object<'a>,
+    },
+    Notification {
+        method: String,
+        params: Object<'a>,
+    },
+    /// JSON that is no JSON-RPC.
+    Stray(Json),
+    /// Not even JSON.
+    Noise(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RpcError {
+    /// As it was written.
+    pub code: String,
+    pub message: String,
+}
+
+/// Some agents write what their users should read into `data`.
+const MAX_DETAIL: usize = 500;
+
+/// The text of one line, without its end.
+pub fn text(line: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(line.trim_ascii())
+}
+
+impl<'a> Incoming<'a> {
+    pub fn read(line: &'a str) -> Self {
+        Self::read_rpc(line).unwrap_or_else(|| match Json::parse(line.to_owned()) {
+            Ok(json) => Self::Stray(json),
+            Err(text) => Self::Noise(text),
+        })
+    }
+
+    fn read_rpc(line: &'a str) -> Option<Self> {
+        let message = Object::parse(line)?;
+        let id = message.get("id");
+        match (message.text("method"), id) {
+            (Some(method), Some(Value(id))) => Some(Self::Request { id, method, params: message.object("params") }),
+            (Some(method), None) => Some(Self::Notification { method, params: message.object("params") }),
+            (None, Some(id)) => {
+                let answer = match message.get("error") {
+                    Some(error) => Err(RpcError::read(error)),
+                    None => Ok(message.get("result").unwrap_or(Value(RawValue::NULL))),
+                };
+                Some(Self::Answer { id: id.number()?, answer })
+            }
+            (None, None) => None,
+        }
+    }
+}
+
+impl RpcError {
+    fn read(error: Value<'_>) -> Self {
+        let object = error.object();
+        let code = object.get("code").map_or("unknown".into(), |code| code.json().get().to_owned());
+        let mut message = object.text("message").unwrap_or_else(|| "no message".into());
+        let data = object.get("data");
+        let detail = data.and_then(|data| data.text().or_else(|| data.object().text("message")).or_else(|| data.object().text("details")));
+        if let Some(detail) = detail.filter(|detail| *detail != message) {
+            message.push_str(": ");
+            message.extend(detail.chars().take(MAX_DETAIL));
+        }
+        Self { code, message }
+    }
+}
+
+/// One JSON value as the agent wrote it.
+#[derive(Clone, Copy)]
+pub struct Value<'a>(pub &'a RawValue);
+
+impl<'a> Value<'a> {
+    pub fn json(self) -> Json {
+        Json::parse(self.0.get().to_owned()).expect("a raw value is JSON")
+    }
+
+    /// None when it is no string.
+    pub fn text(self) -> Option<String> {
+        let text = self.0.get();
+        serde_json::from_str(text).or_else(|_| serde_json::from_str(&mend(text))).ok()
+    }
+
+    pub fn number(self) -> Option<u64> {
+        serde_json::from_str(self.0.get()).ok()
+    }
+
+    pub fn float(self) -> Option<f64> {
+        serde_json::from_str(self.0.get()).ok()
+    }
+
+    pub fn flag(self) -> bool {
+        self.0.get() == "true"
+    }
+
+    /// Empty when it is no object.
+    pub fn object(self) -> Object<'a> {
+        Object::parse(self.0.get()).unwrap_or_default()
+    }
+
+    /// Empty when it is no list.
+    pub fn list(self) -> Vec<Value<'a>> {
+        serde_json::from_str::<Vec<&RawValue>>(self.0.get()).unwrap_or_default().into_iter().map(Value).collect()
+    }
+}
+
+/// One JSON object; a `null` counts as absent.
+#[derive(Default)]
+pub struct Object<'a>(BTreeMap<String, &'a RawValue>);
+
+impl<'a> Object<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        serde_json::from_str(text).ok().map(Self)
+    }
+
+    pub fn get(&self, key: &str) -> Option<Value<'a>> {
+        self.0.get(key).filter(|value| value.get() != "null").map(|value| Value(value))
+    }
+
+    pub fn text(&self, key: &str) -> Option<String> {
+        self.get(key).and_then(Value::text)
+    }
+
+    pub fn object(&self, key: &str) -> Object<'a> {
+        self.get(key).map(Value::object).unwrap_or_default()
+    }
+
+    pub fn list(&self, key: &str) -> Vec<Value<'a>> {
+        self.get(key).map(Value::list).unwrap_or_default()
+    }
+}
+
+/// Puts U+FFFD in the place of every escaped surrogate that lacks its other half.
+fn mend(literal: &str) -> String {
+    let mut mended = String::with_capacity(literal.len());
+    let mut rest = literal;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        mended.push_str(before);
+        let length = match (surrogate(escape), escape.get(6..).and_then(surrogate)) {
+            (Some(Half::High), Some(Half::Low)) => 12,
+            (Some(_), _) => {
+                mended.push_str("\\ufffd");
+                rest = &escape[6..];
+                continue;
+            }
+            // The backslash and the one character it escapes; the digits of a `\u` need no care.
+            (None, _) => 1 + escape[1..].chars().next().map_or(0, char::len_utf8),
+        };
+        let (escape, after) = escape.split_at(length);
+        mended.push_str(escape);
+        rest = after;
+    }
+    mended + rest
+}
+
+enum Half {
+    High,
+    Low,
+}
+
+fn surrogate(text: &str) -> Option<Half> {
+    let digits = text.strip_prefix("\\u")?.get(..4)?;
+    match u16::from_str_radix(digits, 16).ok()? {
+        0xd800..0xdc00 => Some(Half::High),
+        0xdc00..0xe000 => Some(Half::Low),
+        _ => None,
+    }
+}
+
+// What we say.
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Outgoing<'a, T: Serialize> {
+    Request { jsonrpc: &'static str, id: RequestId, method: &'a str, params: T },
+    Notification { jsonrpc: &'static str, method: &'a str, params: T },
+    Result { jsonrpc: &'static str, id: &'a RawValue, result: T },
+    Error { jsonrpc: &'static str, id: &'a RawValue, error: T },
+}
+
+const VERSION: &str = "2.0";
+const METHOD_NOT_FOUND: i32 = -32601;
+
+pub fn request(id: RequestId, method: &str, params: impl Serialize) -> Vec<u8> {
+    line(&Outgoing::Request { jsonrpc: VERSION, id, method, params })
+}
+
+pub fn notification(method: &str, params: impl Serialize) -> Vec<u8> {
+    line(&Outgoing::Notification { jsonrpc: VERSION, method, params })
+}
+
+pub fn result(id: &RawValue, result: impl Serialize) -> Vec<u8> {
+    line(&Outgoing::Result { jsonrpc: VERSION, id, result })
+}
+
+pub fn method_not_found(id: &RawValue, method: &str) -> Vec<u8> {
+    let error = serde_json::json!({ "code": METHOD_NOT_FOUND, "message": format!("{method} is not served here") });
+    line(&Outgoing::Error { jsonrpc: VERSION, id, error })
+}
+
+fn line(message: &impl Serialize) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec(message).expect("our own messages have string keys only");
+    bytes.push(b'\n');
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text_of(literal: &str) -> Option<String> {
+        Value(serde_json::from_str(literal).expect("a literal")).text()
+    }
+
+    #[test]
+    fn half_a_surrogate_costs_one_character() {
+        assert_eq!(text_of(r#""a\ud800b""#).as_deref(), Some("a\u{fffd}b"));
+        assert_eq!(text_of(r#""\udc00\ud83d\ude00\ud83d""#).as_deref(), Some("\u{fffd}\u{1f600}\u{fffd}"));
+        assert_eq!(text_of(r#""\\ud800 \n \ud800\u0041é""#).as_deref(), Some("\\ud800 \n \u{fffd}A\u{e9}"));
+        assert_eq!(text_of("12"), None);
+    }
+
+    #[test]
+    fn depth_and_size_are_nobodys_concern() {
+        let deep = "[".repeat(10_000) + &"]".repeat(10_000);
+        assert!(matches!(Incoming::read(&deep), Incoming::Stray(json) if json.get() == deep));
+        let line = format!(r#"{{"method":"m","params":{{"deep":{deep},"huge":1{}}}}}"#, "0".repeat(1_000));
+        let Incoming::Notification { params, .. } = Incoming::read(&line) else { panic!("a notification") };
+        assert_eq!(params.get("deep").map(|deep| deep.0.get().len()), Some(20_000));
+        assert_eq!(params.get("huge").and_then(Value::number), None);
+    }
+}
