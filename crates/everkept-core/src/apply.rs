@@ -33,6 +33,7 @@ impl State {
             Body::SessionForked(data) => self.become_fork(event, data),
             Body::SessionReverted(data) => {
                 self.session.revert = data.first_hidden;
+                self.reverted_ever = true;
                 self.list_hidden();
             }
             Body::SessionArchived(data) => self.session.archived_at = data.archived.then_some(event.at),
@@ -179,6 +180,7 @@ impl State {
         session.directory.clone_from(&data.directory);
         session.agent.clone_from(&data.agent);
         session.model.clone_from(&data.model);
+        session.metadata = data.metadata.clone();
         session.parent = Some(data.parent);
         session.agent_sessions.clear();
         session.usage = Default::default();

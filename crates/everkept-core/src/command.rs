@@ -12,6 +12,8 @@ use crate::{
 pub enum Command {
     CreateSession(CreateSession),
     UpdateSession(UpdateSession),
+    /// A fork goes by this session's thread from now on.
+    ReleaseThread,
     DeleteSession,
     RestoreSession,
     ClearContext,
@@ -56,6 +58,8 @@ pub enum Command {
     SettleTurn {
         /// Why, as the turn's reason.
         reason: &'static str,
+        /// What happened, for people.
+        message: String,
         /// The review question's id.
         question: QuestionId,
         expires_at: Option<Timestamp>,

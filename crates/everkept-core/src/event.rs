@@ -151,6 +151,7 @@ pub struct SessionForked {
     pub directory: String,
     pub agent: Option<AgentName>,
     pub model: Option<ModelName>,
+    pub metadata: Json,
     /// The parent's agent sessions as they stood at the cut: what an agent that can fork would fork.
     pub origins: Vec<ForkOrigin>,
 }

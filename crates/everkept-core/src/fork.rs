@@ -74,6 +74,7 @@ pub fn fork(parent: &State, command: Fork, now: Timestamp) -> Result<Forked, Ref
         directory: command.directory.unwrap_or_else(|| parent.session.directory.clone()),
         agent: command.agent.or_else(|| parent.session.agent.clone()),
         model: parent.session.model.clone(),
+        metadata: parent.session.metadata.clone(),
         origins,
     };
     let released = SessionUpdated { thread: Some(None), ..SessionUpdated::default() };
@@ -83,6 +84,21 @@ pub fn fork(parent: &State, command: Fork, now: Timestamp) -> Result<Forked, Ref
         parent_events: if takes { vec![event(parent.session.id, parent.session.context, released.into())] } else { Vec::new() },
         child_events: vec![event(command.child, context, forked.into())],
     })
+}
+
+/// A state that a fork at `cut` can be applied to for its rows, made without reading the log again; none where the
+/// log has to be read because the parent hides or holds back something.
+pub fn child_shell(parent: &State, cut: u64) -> Option<State> {
+    let session = &parent.session;
+    let plain = session.hidden.is_empty() && session.replaced.is_empty() && session.revert.is_none() && !parent.reverted_ever;
+    let open_at_cut = |entry: &crate::TurnEntry| entry.queued_seq <= cut && entry.ended_seq.is_none_or(|ended| ended > cut);
+    if !plain || parent.turns.iter().any(open_at_cut) {
+        return None;
+    }
+    let mut shell = State::new(session.id);
+    shell.session = session.clone();
+    shell.head = cut;
+    Some(shell)
 }
 
 fn check_cut(parent: &State, seq: u64) -> Result<(), Refusal> {

@@ -32,7 +32,7 @@ pub use align::{Aligned, SentMessage, align};
 pub use command::*;
 pub use decide::decide;
 pub use event::*;
-pub use fork::{Cut, Fork, Forked, fork};
+pub use fork::{Cut, Fork, Forked, child_shell, fork};
 pub use id::*;
 pub use json::Json;
 pub use message::*;

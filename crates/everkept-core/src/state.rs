@@ -27,6 +27,8 @@ pub struct State {
     pub threads: Vec<AgentThread>,
     /// For a fork: the agent sessions an agent could fork.
     pub origins: Vec<ForkOrigin>,
+    /// A revert was in force at some time.
+    pub(crate) reverted_ever: bool,
     /// Where each context after the first began.
     pub(crate) clears: Vec<u64>,
     pub(crate) slots: Vec<Slot>,
@@ -163,6 +165,7 @@ impl State {
             running: None,
             threads: Vec::new(),
             origins: Vec::new(),
+            reverted_ever: false,
             clears: Vec::new(),
             slots: Vec::new(),
             turn_index: BTreeMap::new(),

@@ -24,4 +24,6 @@ pub use settings::Settings;
 pub use tail::Tail;
 
 pub use everkept_agent::Abilities;
-pub use everkept_store::{EventsQuery, KeptAnswer, Page, PlaceQuery, Problem, QuestionsQuery, SessionsQuery, StoreFault, StoredEvent, Token};
+pub use everkept_store::{
+    EventsQuery, KeptAnswer, Page, PlaceQuery, Problem, QuestionsQuery, SessionsQuery, StoreFault, StoredEvent, Token,
+};

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use everkept_core::{
-    AgentName, AgentSessionId, Cut, IfBusy, Json, Message, MessageId, ModelName, Parent, Question, QuestionId, Resource, Role, Session, SessionId,
-    TextDigest, Thread, Turn, TurnId, UpdateSession,
+    AgentName, AgentSessionId, Cut, IfBusy, Json, Message, MessageId, ModelName, Parent, Question, QuestionId, Resource, Role, Session,
+    SessionId, TextDigest, Thread, Turn, TurnId, UpdateSession,
 };
 
 #[derive(Debug, Clone, Default)]
@@ -28,20 +28,52 @@ pub enum Order {
     Delete,
     Restore,
     Clear,
-    Revert { turn: Option<TurnId> },
+    Revert {
+        turn: Option<TurnId>,
+    },
     Unrevert,
-    RemoveRule { rule: QuestionId },
+    RemoveRule {
+        rule: QuestionId,
+    },
     Fork(NewFork),
     Submit(NewTurn),
     /// An outside loop's messages. With `history` they are the whole conversation and only what is new is stored.
-    Record { messages: Vec<MessageIn>, history: bool },
-    Edit { turn: TurnId, input: Option<Vec<PartIn>>, agent: Option<AgentName>, model: Option<ModelName> },
-    Drop { turn: TurnId },
-    Cancel { turn: TurnId },
-    Retry { turn: TurnId, agent: Option<AgentName>, model: Option<ModelName> },
-    Redo { turn: TurnId, agent: Option<AgentName>, model: Option<ModelName> },
-    Continue { turn: TurnId, agent: Option<AgentName>, model: Option<ModelName> },
-    Answer { question: QuestionId, option: String, note: Option<String> },
+    Record {
+        messages: Vec<MessageIn>,
+        history: bool,
+    },
+    Edit {
+        turn: TurnId,
+        input: Option<Vec<PartIn>>,
+        agent: Option<AgentName>,
+        model: Option<ModelName>,
+    },
+    Drop {
+        turn: TurnId,
+    },
+    Cancel {
+        turn: TurnId,
+    },
+    Retry {
+        turn: TurnId,
+        agent: Option<AgentName>,
+        model: Option<ModelName>,
+    },
+    Redo {
+        turn: TurnId,
+        agent: Option<AgentName>,
+        model: Option<ModelName>,
+    },
+    Continue {
+        turn: TurnId,
+        agent: Option<AgentName>,
+        model: Option<ModelName>,
+    },
+    Answer {
+        question: QuestionId,
+        option: String,
+        note: Option<String>,
+    },
 }
 
 #[derive(Debug, Clone, Default)]
@@ -98,10 +130,17 @@ pub enum Reply {
     Session(Session),
     /// The turn as it was when the order was done (queued, for a new one).
     Turn(Turn),
-    Context { session: SessionId, context: u32 },
+    Context {
+        session: SessionId,
+        context: u32,
+    },
     Question(Question),
     /// The messages that were new, in order, and the number of the last event.
-    Recorded { session: SessionId, messages: Vec<MessageId>, seq: u64 },
+    Recorded {
+        session: SessionId,
+        messages: Vec<MessageId>,
+        seq: u64,
+    },
     Done,
 }
 
@@ -119,7 +158,10 @@ pub struct Keyed {
 pub enum Answered {
     Fresh(Reply),
     /// The same request was answered before: that answer again, whole.
-    Kept { status: u16, body: Bytes },
+    Kept {
+        status: u16,
+        body: Bytes,
+    },
 }
 
 /// A session as it was after event `cursor`; with the events after it, as it is.

@@ -65,6 +65,13 @@ pub(super) fn update(mut log: Log<'_>, command: UpdateSession) -> Result<Vec<Eve
     log.done()
 }
 
+pub(super) fn release_thread(mut log: Log<'_>) -> Result<Vec<Event>, Refusal> {
+    if log.state.session.thread.is_some() {
+        log.add(None, SessionUpdated { thread: Some(None), ..SessionUpdated::default() });
+    }
+    log.done()
+}
+
 pub(super) fn delete(mut log: Log<'_>) -> Result<Vec<Event>, Refusal> {
     if log.state.session.deleted_at.is_some() {
         return log.done();

@@ -17,6 +17,7 @@ pub fn decide(state: &State, command: Command, now: Timestamp) -> Result<Vec<Eve
     match command {
         Command::CreateSession(command) => lifecycle::create(log, command),
         Command::UpdateSession(command) => lifecycle::update(log, command),
+        Command::ReleaseThread => lifecycle::release_thread(log),
         Command::DeleteSession => lifecycle::delete(log),
         Command::RestoreSession => lifecycle::restore(log),
         Command::ClearContext => lifecycle::clear(log),
@@ -36,7 +37,7 @@ pub fn decide(state: &State, command: Command, now: Timestamp) -> Result<Vec<Eve
         Command::BeginTurn(command) => turn::begin(log, command),
         Command::HearAgent { turn, said } => hear::hear(log, turn, said),
         Command::EndTurn(command) => turn::end(log, command),
-        Command::SettleTurn { reason, question, expires_at } => turn::settle(log, reason, question, expires_at),
+        Command::SettleTurn { reason, message, question, expires_at } => turn::settle(log, reason, message, question, expires_at),
     }
 }
 

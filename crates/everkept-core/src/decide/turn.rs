@@ -6,9 +6,9 @@ use crate::{
     AddedPart, AgainTurn, AgentSessionBecause, AgentSessionPinned, AgentSessionSucceeded, BeginTurn, EditTurn, EndTurn, Event,
     ExpiredBecause, FilePart, IfBusy, Json, MAX_DELTA_BYTES, MAX_QUEUE, MessageAdded, MessageId, NewMessage, NewPart, OptionKind,
     PartCompleted, PartDelta, PartId, Payload, PinnedBecause, QuestionAsked, QuestionId, QuestionKind, QuestionOption, REASON_CANCELLED,
-    REASON_DROPPED, REVIEW_CONTINUE, REVIEW_LEAVE, REVIEW_REDO, Refusal, RetryCause, Role, SubmitTurn, SuccessionCause, TextKind,
-    Timestamp, TurnCancelling, TurnEdited, TurnEnd, TurnEnded, TurnError, TurnId, TurnQueued, TurnRetried, TurnStarted, TurnState,
-    digest_of, resolve_agent, resolve_model, split_text,
+    REASON_DROPPED, REVIEW_CONTINUE, REVIEW_LEAVE, REVIEW_REDO, Refusal, RetryCause, Role, SessionUpdated, SubmitTurn, SuccessionCause,
+    TextKind, Timestamp, TurnCancelling, TurnEdited, TurnEnd, TurnEnded, TurnError, TurnId, TurnQueued, TurnRetried, TurnStarted,
+    TurnState, digest_of, resolve_agent, resolve_model, split_text,
 };
 
 pub(super) fn submit(mut log: Log<'_>, command: SubmitTurn) -> Result<Vec<Event>, Refusal> {
@@ -37,6 +37,7 @@ pub(super) fn submit(mut log: Log<'_>, command: SubmitTurn) -> Result<Vec<Event>
     for message in &command.earlier {
         add_message(&mut log, None, message.id, message.role, &message.parts);
     }
+    name_after(&mut log, &command.parts);
     let turn = Some(command.turn);
     log.add(
         turn,
@@ -59,6 +60,9 @@ pub(super) fn record(mut log: Log<'_>, messages: Vec<NewMessage>) -> Result<Vec<
     log.alive()?;
     if let Some(current) = log.state.current_turn() {
         return Err(Refusal::SessionBusy(current));
+    }
+    if let Some(message) = messages.iter().find(|message| message.role == Role::User) {
+        name_after(&mut log, &message.parts);
     }
     for message in &messages {
         check_parts(&message.parts)?;
@@ -246,6 +250,7 @@ pub(super) fn end(mut log: Log<'_>, command: EndTurn) -> Result<Vec<Event>, Refu
 pub(super) fn settle(
     log: Log<'_>,
     reason: &'static str,
+    message: String,
     question: QuestionId,
     expires_at: Option<Timestamp>,
 ) -> Result<Vec<Event>, Refusal> {
@@ -255,8 +260,7 @@ pub(super) fn settle(
     if entry.turn.cancelling {
         return end(log, EndTurn { turn, end: TurnEnd::Cancelled, reason: REASON_CANCELLED.into(), error: None });
     }
-    let error =
-        TurnError { code: reason.into(), message: "the turn was cut off after its prompt was handed over".into(), may_have_happened: true };
+    let error = TurnError { code: reason.into(), message, may_have_happened: true };
     let end = end(log, EndTurn { turn, end: TurnEnd::Interrupted, reason: reason.into(), error: Some(error) })?;
     let mut log = Log { state, now, context, events: end };
     let call = Json::of(&serde_json::json!({ "turn": turn, "reason": reason }));
@@ -305,6 +309,25 @@ pub(super) fn add_message(log: &mut Log<'_>, turn: Option<TurnId>, message: Mess
             log.add(turn, PartDelta { message, part, kind: TextKind::Text, text: piece.into() });
         }
         log.add(turn, PartCompleted { message, part, bytes: text.len() as u64, digest: digest_of(text) });
+    }
+}
+
+/// A session without a title is named after the first thing its user said.
+fn name_after(log: &mut Log<'_>, parts: &[NewPart]) {
+    let state = log.state;
+    if state.session.title.is_some() || !state.messages.is_empty() {
+        return;
+    }
+    let text = parts.iter().find_map(|part| match part {
+        NewPart::Text(text) => text.lines().map(str::trim).find(|line| !line.is_empty()),
+        NewPart::File { .. } => None,
+    });
+    if let Some(line) = text {
+        let title = match line.char_indices().nth(80) {
+            Some((end, _)) => format!("{}…", &line[..end]),
+            None => line.to_owned(),
+        };
+        log.add(None, SessionUpdated { title: Some(Some(title)), ..SessionUpdated::default() });
     }
 }
 

@@ -1,0 +1,310 @@
+//! The one task that owns a session: it decides, commits, applies, shows and acts, in this order.
+//!
+//! Never acts on what is not committed, and never keeps a state that a failed commit may have made untrue.
+
+mod acts;
+mod commit;
+mod serve;
+mod timers;
+
+use crate::Failure;
+use crate::agent_host::Host;
+use crate::handle::{Inner, READ_PAGE, View};
+use crate::hub::Batch;
+use crate::orders::{Answered, Keyed, Order};
+use bytes::{Bytes, BytesMut};
+use everkept_agent::{AgentFault, Output};
+use everkept_core::{BlobRef, CreateSession, Effect, QuestionId, Refusal, Said, SessionId, State, TurnId, owed};
+use everkept_store::EventsQuery;
+use futures::future::AbortHandle;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+pub(crate) enum Mail {
+    Create { create: Box<CreateSession>, key: Option<Keyed>, principal: String, reply: oneshot::Sender<Result<Answered, Failure>> },
+    Order { order: Box<Order>, key: Option<Keyed>, principal: String, reply: oneshot::Sender<Result<Answered, Failure>> },
+    View { reply: oneshot::Sender<View> },
+    Opened { turn: TurnId, result: Box<Result<Host, AgentFault>> },
+    Stop,
+}
+
+pub(crate) struct Actor {
+    inner: Arc<Inner>,
+    id: SessionId,
+    myself: mpsc::WeakSender<Mail>,
+    hub: broadcast::Sender<Batch>,
+    /// None after a commit failed: the log is read again before anything is decided.
+    state: Option<State>,
+    /// None until the log is ours.
+    fence: Option<u64>,
+    host: Option<Host>,
+    opening: Option<Opening>,
+    /// What the agent said that is not committed yet.
+    heard: Heard,
+    timers: timers::Timers,
+    stopping: bool,
+}
+
+struct Opening {
+    turn: TurnId,
+    abort: AbortHandle,
+}
+
+#[derive(Default)]
+struct Heard {
+    said: Vec<Said>,
+    raw: BytesMut,
+    blobs: Vec<(BlobRef, Bytes)>,
+    /// How the prompt ended, once it has.
+    end: Option<everkept_core::EndTurn>,
+    /// The agent is gone; the turn is to be settled.
+    gone: Option<String>,
+}
+
+/// What woke the task.
+enum Woken {
+    Mail(Option<Mail>),
+    Output(Option<Output>),
+    Alarm,
+    Pressure,
+}
+
+pub(crate) async fn run(
+    inner: Arc<Inner>,
+    id: SessionId,
+    myself: mpsc::WeakSender<Mail>,
+    mut mail: mpsc::Receiver<Mail>,
+    hub: broadcast::Sender<Batch>,
+) {
+    let _ended = Ended(inner.clone(), id);
+    let mut actor = Actor {
+        inner: inner.clone(),
+        id,
+        myself,
+        hub,
+        state: None,
+        fence: None,
+        host: None,
+        opening: None,
+        heard: Heard::default(),
+        timers: timers::Timers::default(),
+        stopping: false,
+    };
+    if let Err(failure) = actor.wake().await {
+        tracing::warn!(session = %id, %failure, "the session could not be opened");
+    }
+    loop {
+        if inner.failure().is_some() || actor.stopping {
+            break;
+        }
+        let woken = actor.wait(&mut mail).await;
+        match woken {
+            Woken::Mail(Some(letter)) => actor.receive(letter).await,
+            Woken::Mail(None) => break,
+            Woken::Output(output) => actor.hear(output).await,
+            Woken::Pressure => actor.make_room(),
+            Woken::Alarm => {
+                actor.ring().await;
+                if actor.may_leave() && leave(&mut mail, &mut actor).await {
+                    break;
+                }
+            }
+        }
+    }
+    mail.close();
+    // An empty batch tells readers that nothing more comes.
+    if inner.failure().is_some() || inner.is_stopping() {
+        let _ = actor.hub.send(Vec::new().into());
+    }
+}
+
+/// Stops taking mail; what came in the meantime is still served.
+async fn leave(mail: &mut mpsc::Receiver<Mail>, actor: &mut Actor) -> bool {
+    mail.close();
+    while let Ok(letter) = mail.try_recv() {
+        actor.receive(letter).await;
+    }
+    // Something began after all: it ends with the task, as after a crash, unless it is served to its end here.
+    if actor.may_leave() {
+        return true;
+    }
+    while !actor.may_leave() && actor.inner.failure().is_none() && !actor.inner.is_stopping() {
+        match actor.wait(mail).await {
+            Woken::Mail(Some(letter)) => actor.receive(letter).await,
+            Woken::Mail(None) => {
+                let quiet = actor.until_alarm();
+                actor.inner.runtime.clock.sleep(quiet.min(Duration::from_millis(50))).await;
+                actor.ring().await;
+            }
+            Woken::Output(output) => actor.hear(output).await,
+            Woken::Pressure => actor.make_room(),
+            Woken::Alarm => actor.ring().await,
+        }
+    }
+    true
+}
+
+struct Ended(Arc<Inner>, SessionId);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.forget(self.1);
+        self.0.tasks.fetch_sub(1, Ordering::SeqCst);
+        self.0.task_ended.notify_waiters();
+    }
+}
+
+impl Actor {
+    async fn wait(&mut self, mail: &mut mpsc::Receiver<Mail>) -> Woken {
+        let alarm = self.inner.runtime.clock.sleep(self.until_alarm());
+        let idle = self.host.is_some() && self.is_idle();
+        let held_back = self.is_held_back();
+        let inner = self.inner.clone();
+        let pressure = async move { if idle { inner.pressure.notified().await } else { std::future::pending().await } };
+        let host = self.host.as_mut().filter(|_| !held_back);
+        let output = async move {
+            match host {
+                Some(host) => host.connection.output.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            letter = mail.recv() => Woken::Mail(letter),
+            output = output => Woken::Output(output),
+            () = alarm => Woken::Alarm,
+            () = pressure => Woken::Pressure,
+        }
+    }
+
+    async fn receive(&mut self, letter: Mail) {
+        match letter {
+            Mail::Create { create, key, principal, reply } => {
+                let answer = self.create(*create, key, principal).await;
+                // Whoever asked may have gone; the session is there all the same.
+                let _ = reply.send(answer);
+            }
+            Mail::Order { order, key, principal, reply } => {
+                let answer = self.order(*order, key, principal).await;
+                let _ = reply.send(answer);
+            }
+            Mail::View { reply } => {
+                if let Ok(view) = self.view().await {
+                    let _ = reply.send(view);
+                }
+            }
+            Mail::Opened { turn, result } => self.opened(turn, *result).await,
+            Mail::Stop => self.stop().await,
+        }
+    }
+
+    /// Takes the session over, settles what nobody runs any more, and goes on with what is owed.
+    async fn wake(&mut self) -> Result<(), Failure> {
+        if !self.load().await? {
+            return Ok(());
+        }
+        self.settle("server_crashed", "the server stopped while the turn ran").await?;
+        let due = owed(self.state()?);
+        for effect in due {
+            self.perform(effect).await;
+        }
+        self.arm_questions();
+        Ok(())
+    }
+
+    /// Makes sure that state is what the log says; false when there is no log yet.
+    async fn load(&mut self) -> Result<bool, Failure> {
+        if self.state.is_some() {
+            return Ok(true);
+        }
+        let store = self.inner.store.clone();
+        let head = match self.fence {
+            None => self.inner.check(store.take(self.id).await)?,
+            Some(_) => self.inner.check(store.head(self.id).await)?,
+        };
+        let Some(head) = head else { return Ok(false) };
+        self.fence = Some(head.fence);
+        self.state = Some(replay(&self.inner, self.id, head.seq).await?);
+        Ok(true)
+    }
+
+    fn state(&self) -> Result<&State, Failure> {
+        Ok(self.state.as_ref().ok_or(Refusal::SessionNotFound)?)
+    }
+
+    async fn view(&mut self) -> Result<View, Failure> {
+        self.load().await?;
+        let state = self.state()?;
+        let from = state.turns.len().saturating_sub(200);
+        let open = |question: &&everkept_core::Question| question.state == everkept_core::QuestionState::Open;
+        Ok(View {
+            session: state.session.clone(),
+            turns: state.turns[from..].iter().map(|entry| entry.turn.clone()).collect(),
+            questions: state.questions.iter().filter(open).cloned().collect(),
+            cursor: state.head,
+        })
+    }
+
+    /// Ends everything in order: what runs is settled and the agent is let go.
+    async fn stop(&mut self) {
+        self.stopping = true;
+        if let Some(opening) = self.opening.take() {
+            opening.abort.abort();
+        }
+        self.flush().await;
+        self.host = None;
+        if let Err(failure) = self.settle(everkept_core::REASON_SERVER_STOPPED, "the server was stopped while the turn ran").await {
+            tracing::warn!(session = %self.id, %failure, "the running turn is settled at the next start");
+        }
+    }
+
+    fn make_room(&mut self) {
+        if self.is_idle() && self.inner.waiting.load(Ordering::SeqCst) > 0 {
+            self.host = None;
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| state.current_turn().is_none()) && self.opening.is_none()
+    }
+
+    /// Nothing is left that only this task could do.
+    fn may_leave(&self) -> bool {
+        let quiet = self.host.is_none() && self.opening.is_none() && self.heard.is_empty();
+        let idle = self.state.as_ref().is_none_or(|state| state.current_turn().is_none());
+        quiet && idle && self.timers.is_idle_for(self.inner.runtime.clock.monotonic(), self.inner.settings.idle_session)
+    }
+}
+
+impl Heard {
+    fn is_empty(&self) -> bool {
+        self.said.is_empty() && self.end.is_none() && self.gone.is_none()
+    }
+}
+
+/// The state after the log's first `until` events.
+pub(crate) async fn replay(inner: &Inner, id: SessionId, until: u64) -> Result<State, Failure> {
+    let mut state = State::new(id);
+    while state.head < until {
+        let query = EventsQuery { session: Some(id), after: state.head, until: Some(until), limit: READ_PAGE, ..EventsQuery::default() };
+        let page = inner.check(inner.store.events(query).await)?;
+        assert!(!page.is_empty(), "a log holds every event up to its head, but {id} ends at {} of {until}", state.head);
+        for stored in &page {
+            let event = inner.read(id, stored)?;
+            state.apply(&event);
+            assert_eq!(state.head, stored.seq, "the numbers of {id} rise by one");
+        }
+    }
+    Ok(state)
+}
+
+/// A question of the session and how long it may stay open.
+type QuestionAlarms = BTreeMap<QuestionId, Duration>;
+
+/// The first effect of a kind that still stands, for checks.
+fn is_due(state: &State, effect: Effect) -> bool {
+    owed(state).contains(&effect)
+}

@@ -1,0 +1,198 @@
+//! Decide, apply, commit, show, act: the only path by which a session changes.
+//!
+//! Never shows or acts before the commit returned, and never answers from a state whose commit failed.
+
+use super::{Actor, is_due};
+use crate::Failure;
+use crate::hub::{Frame, Hint};
+use crate::orders::{Keyed, Reply};
+use bytes::Bytes;
+use everkept_core::{BlobRef, Body, Command, Effect, Event, QuestionState, State, decide, effects, records};
+use everkept_store::{Commit, CommitFault, KeptAnswer, LogWrite, Raw};
+use std::time::Duration;
+
+/// What goes into the same transaction as the events.
+#[derive(Default)]
+pub(super) struct Along {
+    pub blobs: Vec<(BlobRef, Bytes)>,
+    pub raw: Option<Raw>,
+    pub answer: Option<(Keyed, String)>,
+    /// Keys of turns and messages live as long as the session, others for a day.
+    pub keep_answer: bool,
+    pub other: Vec<LogWrite>,
+}
+
+const KEY_LIFE: Duration = Duration::from_secs(24 * 3_600);
+
+impl Actor {
+    /// Carries out commands that nobody waits for.
+    pub(super) async fn run(&mut self, commands: Vec<Command>) -> Result<(), Failure> {
+        self.carry_out(commands, Along::default(), |_, _| Reply::Done).await.map(|_| ())
+    }
+
+    /// Decides the commands one after the other and commits what they lead to in one step.
+    pub(super) async fn carry_out(
+        &mut self,
+        commands: Vec<Command>,
+        along: Along,
+        reply: impl FnOnce(&State, &[Event]) -> Reply,
+    ) -> Result<Reply, Failure> {
+        if !self.load().await? {
+            self.state = Some(State::new(self.id));
+        }
+        let now = self.inner.wall();
+        let mut state = self.state.take().expect("loaded or made just now");
+        let expected_head = state.head;
+        let mut events = Vec::new();
+        for command in commands {
+            match decide(&state, command, now) {
+                Ok(decided) => {
+                    decided.iter().for_each(|event| state.apply(event));
+                    events.extend(decided);
+                }
+                Err(refusal) => {
+                    // Nothing of what the earlier commands led to was kept: the log is as it was.
+                    self.state = (events.is_empty() && expected_head > 0).then_some(state);
+                    return Err(refusal.into());
+                }
+            }
+        }
+        let reply = reply(&state, &events);
+        if events.is_empty() && along.other.is_empty() && along.answer.is_none() {
+            self.state = Some(state);
+            return Ok(reply);
+        }
+        let rows = records(&state, &events);
+        let mut writes = Vec::with_capacity(1 + along.other.len());
+        if !events.is_empty() {
+            let fence = self.fence.unwrap_or(0);
+            writes.push(LogWrite { session: self.id, expected_head, fence, fork_of: None, events: events.clone(), records: rows });
+        }
+        writes.extend(along.other);
+        let answer = along.answer.map(|(keyed, principal)| {
+            let (status, body) = (keyed.render)(&reply);
+            let lasting = along.keep_answer;
+            KeptAnswer {
+                principal,
+                key: keyed.key,
+                digest: keyed.digest,
+                status,
+                body: body.into(),
+                expires_at: (!lasting).then(|| now.plus(KEY_LIFE)),
+                session: Some(self.id),
+            }
+        });
+        let commit = Commit { writes, answer, blobs: along.blobs, raw: along.raw, wall: now };
+        let committed = match self.inner.store.commit(commit).await {
+            Ok(committed) => committed,
+            Err(fault) => return Err(self.not_committed(fault)),
+        };
+        if !events.is_empty() {
+            let stored = &committed[0];
+            assert_eq!(stored.last().map(|event| event.seq), Some(state.head), "the log numbers events as they are applied");
+            self.show(&state, &events, stored);
+        }
+        self.state = Some(state);
+        self.touch();
+        self.act_on(&events).await;
+        Ok(reply)
+    }
+
+    /// The log did not take it: what was applied is forgotten and the log is read again.
+    fn not_committed(&mut self, fault: CommitFault) -> Failure {
+        self.state = None;
+        match fault {
+            CommitFault::Conflict { session } => {
+                self.fence = None;
+                self.host = None;
+                tracing::warn!(%session, "another writer took the session's log");
+                Failure::Stopping
+            }
+            CommitFault::ThreadTaken(session) => Failure::ThreadTaken(session),
+            CommitFault::KeyUsed(_) => Failure::KeyReused,
+            CommitFault::Store(fault) => match self.inner.check::<()>(Err(fault)) {
+                Err(failure) => failure,
+                Ok(()) => unreachable!("a fault stays one"),
+            },
+        }
+    }
+
+    fn show(&self, state: &State, events: &[Event], stored: &[everkept_store::StoredEvent]) {
+        // Without readers there is nobody to show it to: they begin at the store.
+        if self.hub.receiver_count() > 0 {
+            let frames: Vec<Frame> = stored.iter().map(Frame::new).collect();
+            let _ = self.hub.send(frames.into());
+        }
+        if events.iter().any(|event| !event.body.is_flow()) {
+            let hint = Hint { session: self.id, resource: state.session.resource.clone(), seq: state.head, state: state.session.state };
+            let _ = self.inner.feed.send(hint);
+        }
+        let text = |event: &Event| matches!(event.body, Body::MessageAdded(_) | Body::TurnEnded(_) | Body::SessionUpdated(_));
+        if events.iter().any(text) {
+            self.inner.to_index.notify_one();
+        }
+    }
+
+    async fn act_on(&mut self, events: &[Event]) {
+        let mut due: Vec<Effect> = Vec::new();
+        for event in events {
+            self.keep_time(event);
+            let Some(state) = &self.state else { return };
+            for effect in effects(state, event) {
+                let standing = match effect {
+                    Effect::RunTurn { .. } | Effect::CancelTurn { .. } => is_due(state, effect),
+                    Effect::AwaitTurn { .. } | Effect::AnswerQuestion { .. } | Effect::CloseAgent => true,
+                };
+                if standing && !due.contains(&effect) {
+                    due.push(effect);
+                }
+            }
+        }
+        for effect in due {
+            Box::pin(self.perform(effect)).await;
+        }
+    }
+
+    fn keep_time(&mut self, event: &Event) {
+        let now = self.now();
+        match &event.body {
+            Body::TurnStarted(_) => {
+                self.timers.heard_at = now;
+                self.timers.flushed_at = None;
+            }
+            Body::QuestionAsked(data) => {
+                let open = |state: &State| state.question(data.question).is_some_and(|held| held.state == QuestionState::Open);
+                if self.state.as_ref().is_some_and(open) {
+                    self.timers.questions.insert(data.question, now + self.inner.settings.question);
+                }
+            }
+            Body::QuestionAnswered(data) => {
+                self.timers.questions.remove(&data.question);
+                self.timers.heard_at = now;
+            }
+            Body::QuestionExpired(data) => {
+                self.timers.questions.remove(&data.question);
+                self.timers.heard_at = now;
+            }
+            Body::TurnEnded(_) => {
+                self.timers.cancel_at = None;
+                if let Some(host) = &mut self.host {
+                    host.idle_since = now;
+                }
+                self.pack(event);
+            }
+            _ => {}
+        }
+    }
+
+    /// Packs the ended turn's deltas, away from the session's own work. What readers see stays the same.
+    fn pack(&self, event: &Event) {
+        let Some(turn) = event.turn else { return };
+        let (inner, session) = (self.inner.clone(), self.id);
+        self.inner.runtime.spawner.spawn(Box::pin(async move {
+            if let Err(failure) = inner.check(inner.store.pack(session, turn).await) {
+                tracing::warn!(%session, %turn, %failure, "the turn stays unpacked");
+            }
+        }));
+    }
+}

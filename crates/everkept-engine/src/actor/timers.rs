@@ -1,0 +1,120 @@
+//! The session's alarm clock. It says when to look; what is then due, the state says.
+//!
+//! Never by wall time: a clock that jumps wakes nobody and lets nobody oversleep.
+
+use super::{Actor, QuestionAlarms};
+use everkept_core::{Command, EndTurn, ExpiredBecause, QuestionState, REASON_AGENT_SILENT, TurnEnd, TurnError};
+use std::time::Duration;
+
+#[derive(Default)]
+pub(super) struct Timers {
+    /// When the last thing happened that a person or an agent caused.
+    pub active_at: Duration,
+    /// When the agent last said something, or its turn last stopped waiting.
+    pub heard_at: Duration,
+    /// When the last batch of the answer was committed.
+    pub flushed_at: Option<Duration>,
+    /// When what was heard is to be committed.
+    pub flush_at: Option<Duration>,
+    /// When an agent that was told to stop is ended.
+    pub cancel_at: Option<Duration>,
+    /// When a write that found no space is tried again.
+    pub retry_at: Option<Duration>,
+    pub questions: QuestionAlarms,
+}
+
+impl Timers {
+    pub fn is_idle_for(&self, now: Duration, idle: Duration) -> bool {
+        now.saturating_sub(self.active_at) >= idle && self.questions.is_empty()
+    }
+}
+
+impl Actor {
+    pub(super) fn now(&self) -> Duration {
+        self.inner.runtime.clock.monotonic()
+    }
+
+    pub(super) fn touch(&mut self) {
+        self.timers.active_at = self.now();
+    }
+
+    pub(super) fn until_alarm(&self) -> Duration {
+        let settings = &self.inner.settings;
+        let timers = &self.timers;
+        let mut next = timers.active_at + settings.idle_session;
+        let mut sooner = |at: Option<Duration>| next = next.min(at.unwrap_or(next));
+        sooner(timers.flush_at);
+        sooner(timers.cancel_at);
+        sooner(timers.retry_at);
+        sooner(timers.questions.values().min().copied());
+        sooner(self.silence_at());
+        sooner(self.host.as_ref().filter(|_| self.is_idle()).map(|host| host.idle_since + settings.idle_agent));
+        // An alarm that is due but cannot be acted on yet must not spin.
+        next.saturating_sub(self.now()).max(Duration::from_millis(1))
+    }
+
+    /// A turn that runs and waits for nobody has to be heard of.
+    fn silence_at(&self) -> Option<Duration> {
+        let state = self.state.as_ref()?;
+        let turn = state.running?;
+        let waiting = state.open_questions(turn).next().is_some();
+        (!waiting).then(|| self.timers.heard_at + self.inner.settings.silence)
+    }
+
+    /// Acts on every alarm that is due.
+    pub(super) async fn ring(&mut self) {
+        let now = self.now();
+        let due = |at: Option<Duration>| at.is_some_and(|at| at <= now);
+        if due(self.timers.retry_at) {
+            self.timers.retry_at = None;
+            self.flush().await;
+            self.go_on().await;
+        } else if due(self.timers.flush_at) {
+            self.flush().await;
+        }
+        if due(self.timers.cancel_at) {
+            self.give_up_cancelled().await;
+        }
+        if due(self.silence_at()) {
+            self.give_up_silent().await;
+        }
+        let expired: Vec<_> = self.timers.questions.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id).collect();
+        for question in expired {
+            self.timers.questions.remove(&question);
+            let command = Command::ExpireQuestion { question, because: ExpiredBecause::Timeout };
+            if let Err(failure) = self.run(vec![command]).await {
+                tracing::warn!(session = %self.id, %question, %failure, "the question could not be closed");
+                self.timers.questions.insert(question, now + Duration::from_secs(1));
+            }
+        }
+        let idle = self.inner.settings.idle_agent;
+        if self.is_idle() && self.host.as_ref().is_some_and(|host| now >= host.idle_since + idle) {
+            self.host = None;
+        }
+    }
+
+    /// Open questions of a session that was just opened go on waiting for what is left of their time.
+    pub(super) fn arm_questions(&mut self) {
+        let (now, wall) = (self.now(), self.inner.wall());
+        let Some(state) = &self.state else { return };
+        for question in state.questions.iter().filter(|question| question.state == QuestionState::Open) {
+            if let Some(expires) = question.expires_at {
+                let left = u64::try_from(expires.0.saturating_sub(wall.0)).unwrap_or(0);
+                self.timers.questions.entry(question.id).or_insert(now + Duration::from_micros(left));
+            }
+        }
+        self.timers.questions.retain(|id, _| state.question(*id).is_some_and(|question| question.state == QuestionState::Open));
+    }
+
+    async fn give_up_silent(&mut self) {
+        let Some(turn) = self.state.as_ref().and_then(|state| state.running) else { return };
+        self.host = None;
+        let error = TurnError {
+            code: REASON_AGENT_SILENT.into(),
+            message: format!("the agent said nothing for {} s and was ended", self.inner.settings.silence.as_secs()),
+            may_have_happened: true,
+        };
+        self.heard.end = Some(EndTurn { turn, end: TurnEnd::TimedOut, reason: REASON_AGENT_SILENT.into(), error: Some(error) });
+        self.flush().await;
+    }
+}

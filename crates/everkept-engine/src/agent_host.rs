@@ -1,0 +1,114 @@
+//! One running agent on behalf of one session, and how it comes to run.
+//!
+//! Never prompts: it only opens. A start that failed is tried again; a prompt never is.
+
+use crate::handle::Inner;
+use everkept_agent::{Abilities, AgentFault, Connection, Open, OpenSession};
+use everkept_core::{AgentName, AgentSessionBecause, AgentSessionId, ModelName, SessionId, TurnId};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// An agent that is open for a session. Dropping it ends the agent and all it started.
+pub(crate) struct Host {
+    pub agent: AgentName,
+    pub context: u32,
+    pub agent_session: AgentSessionId,
+    /// Why the first turn runs on this agent session; later ones inherit it.
+    pub because: AgentSessionBecause,
+    /// The agent session knows nothing of the conversation yet.
+    pub fresh: bool,
+    pub model: Option<ModelName>,
+    pub model_set: Option<bool>,
+    pub abilities: Abilities,
+    pub connection: Connection,
+    pub idle_since: Duration,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// What to open for a turn.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub session: SessionId,
+    pub turn: TurnId,
+    pub agent: AgentName,
+    pub context: u32,
+    pub open: OpenSession,
+    pub because: AgentSessionBecause,
+    pub directory: std::path::PathBuf,
+    pub model: Option<ModelName>,
+}
+
+/// Opens what the plan says. Waits for room, and tries a start that may work again as often as the settings say.
+pub(crate) async fn open(inner: Arc<Inner>, plan: Plan) -> Result<Host, AgentFault> {
+    let permit = permit(&inner).await;
+    std::fs::create_dir_all(&plan.directory).map_err(|error| AgentFault {
+        kind: everkept_agent::AgentFaultKind::CannotStart,
+        doing: format!("making the directory {}", plan.directory.display()),
+        message: error.to_string(),
+        retryable: false,
+        may_have_happened: false,
+    })?;
+    let Some(entry) = inner.agents.get(&plan.agent) else {
+        return Err(AgentFault {
+            kind: everkept_agent::AgentFaultKind::CannotStart,
+            doing: format!("starting agent {}", plan.agent),
+            message: "it is not configured any more".into(),
+            retryable: false,
+            may_have_happened: false,
+        });
+    };
+    let mut waits = inner.settings.start_backoff.iter();
+    loop {
+        let open = Open { directory: plan.directory.clone(), session: plan.open.clone(), model: plan.model.clone() };
+        let fault = match entry.agent.open(open).await {
+            Ok(opened) => {
+                let explicit = plan.because == AgentSessionBecause::Request;
+                let agent_session = match &plan.open {
+                    // An id that was asked for stands, whatever the agent calls it.
+                    OpenSession::Resume(asked) if explicit => asked.clone(),
+                    OpenSession::Resume(_) | OpenSession::New | OpenSession::Fork(_) => opened.agent_session,
+                };
+                return Ok(Host {
+                    agent: plan.agent,
+                    context: plan.context,
+                    agent_session,
+                    because: plan.because,
+                    fresh: matches!(plan.open, OpenSession::New),
+                    model_set: opened.model_set,
+                    model: plan.model.filter(|_| opened.model_set == Some(true)),
+                    abilities: opened.abilities,
+                    connection: opened.connection,
+                    idle_since: inner.runtime.clock.monotonic(),
+                    _permit: permit,
+                });
+            }
+            Err(fault) => fault,
+        };
+        match waits.next() {
+            Some(wait) if fault.retryable => {
+                tracing::info!(session = %plan.session, turn = %plan.turn, %fault, "the agent did not start; trying again");
+                inner.runtime.clock.sleep(*wait).await;
+            }
+            Some(_) | None => return Err(fault),
+        }
+    }
+}
+
+/// Room for one more agent process. Whoever waits for it makes idle ones end.
+async fn permit(inner: &Arc<Inner>) -> OwnedSemaphorePermit {
+    if let Ok(permit) = inner.permits.clone().try_acquire_owned() {
+        return permit;
+    }
+    struct Waiting<'a>(&'a Inner);
+    impl Drop for Waiting<'_> {
+        fn drop(&mut self) {
+            self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+    inner.waiting.fetch_add(1, Ordering::SeqCst);
+    let _waiting = Waiting(inner);
+    inner.pressure.notify_waiters();
+    inner.permits.clone().acquire_owned().await.expect("the semaphore is never closed")
+}
