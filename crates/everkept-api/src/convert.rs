@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 
 /// RFC 3339 in UTC, as it stands in events; a time that no calendar has is shown as the nearest one.
 pub fn time(at: core::Timestamp) -> String {
-    let clamped = at.0.clamp(jiff::Timestamp::MIN.as_microsecond(), jiff::Timestamp::MAX.as_microsecond());
-    jiff::Timestamp::from_microsecond(clamped).expect("clamped to what a timestamp can hold").to_string()
+    let nearest = if at.0 < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
+    jiff::Timestamp::from_microsecond(at.0).unwrap_or(nearest).to_string()
 }
 
 /// A name for file names and addresses: the title's letters and digits, else the id.

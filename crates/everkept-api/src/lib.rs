@@ -8,6 +8,7 @@
 mod words;
 
 pub mod agent;
+pub mod client;
 
 mod convert;
 pub mod error;
