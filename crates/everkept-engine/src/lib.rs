@@ -16,7 +16,7 @@ mod tail;
 
 pub use caller::{Access, Caller};
 pub use failure::Failure;
-pub use handle::{Engine, Parts, Stop};
+pub use handle::{AgentEntry, Engine, Parts, Stop};
 pub use hub::{Frame, Hint};
 pub use orders::*;
 pub use runtime::{Clock, Ids, Runtime, Spawner, TokioRuntime};

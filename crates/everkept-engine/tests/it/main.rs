@@ -1,0 +1,4 @@
+//! The engine on a memory store and the demo agent, in virtual time.
+
+mod continuity;
+mod world;
