@@ -1,0 +1,3 @@
+//! The demo agent, seen from outside.
+
+mod demo;
