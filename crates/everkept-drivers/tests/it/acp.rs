@@ -1,0 +1,1 @@
+//! Transcripts: what an agent wrote, and what it means.
