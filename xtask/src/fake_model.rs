@@ -1,3 +1,0 @@
-pub fn run(_args: &[String]) -> anyhow::Result<()> {
-    Ok(())
-}

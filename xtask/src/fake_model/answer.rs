@@ -1,0 +1,121 @@
+//! What the fake model answers, whatever dialect it was asked in.
+//!
+//! Words in the last user message: `TOOL` calls the first shell-like tool and answers after its result; `THINK` reasons
+//! first; `SLOW` says 40 words, one each 100 ms; `HANG` says nothing for ever; `FAIL` is an HTTP 400.
+//! Never: a look at anything but the conversation.
+
+use serde_json::{Map, Value, json};
+use std::time::Duration;
+
+const SLOW_PACE: Duration = Duration::from_millis(100);
+const SLOW_WORDS: usize = 40;
+const TITLE: &str = "A short title";
+const COMMAND: &str = "echo tool-ran >> tool.log";
+
+/// A request, as far as the answer depends on it.
+#[derive(Default)]
+pub struct Conversation {
+    pub model: String,
+    pub system: String,
+    /// The texts of the user's messages, oldest first.
+    pub prompts: Vec<String>,
+    /// The last thing in it is what a tool gave.
+    pub after_tool: bool,
+    pub tools: Vec<Tool>,
+}
+
+pub struct Tool {
+    pub name: String,
+    /// JSON schema of its arguments.
+    pub schema: Value,
+}
+
+#[derive(Default)]
+pub struct Answer {
+    pub thinking: String,
+    pub text: String,
+    pub call: Option<Call>,
+    pub pace: Duration,
+    pub hangs: bool,
+    pub fails: bool,
+    pub words_in: usize,
+}
+
+pub struct Call {
+    pub id: String,
+    pub name: String,
+    /// JSON.
+    pub arguments: String,
+}
+
+impl Conversation {
+    /// Agents let a small model name their sessions; that is no prompt of the user's.
+    pub fn is_title(&self) -> bool {
+        self.model.contains("small") || self.system.to_lowercase().contains("title generator")
+    }
+
+    pub fn answer(&self) -> Answer {
+        let prompt = self.prompts.last().map_or("", String::as_str);
+        let words_in = self.prompts.iter().map(|prompt| prompt.split_whitespace().count()).sum();
+        if self.is_title() {
+            return Answer { text: TITLE.into(), words_in, ..Answer::default() };
+        }
+        let says = |word: &str| prompt.split_whitespace().any(|said| said == word);
+        let number = self.prompts.len();
+        let mut text = format!("reply {number} to: {prompt}");
+        if says("SLOW") {
+            let said = text.split_whitespace().count();
+            (said..SLOW_WORDS).for_each(|n| text.push_str(&format!(" word-{n}")));
+        }
+        Answer {
+            thinking: if says("THINK") { format!("thinking about: {prompt}") } else { String::new() },
+            text,
+            call: (says("TOOL") && !self.after_tool).then(|| self.call(number)).flatten(),
+            pace: if says("SLOW") { SLOW_PACE } else { Duration::ZERO },
+            hangs: says("HANG"),
+            fails: says("FAIL"),
+            words_in,
+        }
+    }
+
+    fn call(&self, number: usize) -> Option<Call> {
+        let like_a_shell = |name: &str| ["bash", "shell", "exec", "terminal"].iter().any(|word| name.to_lowercase().contains(word));
+        let tool = self.tools.iter().find(|tool| like_a_shell(&tool.name))?;
+        Some(Call { id: format!("call_{number}"), name: tool.name.clone(), arguments: arguments(&tool.schema).to_string() })
+    }
+}
+
+/// The command where the schema has a place for it, and something wherever something is required.
+fn arguments(schema: &Value) -> Value {
+    let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let mut arguments: Map<String, Value> = required.map(|name| (name.to_owned(), json!("a test"))).collect();
+    let place = ["command", "cmd", "script"].into_iter().find(|name| schema["properties"].get(name).is_some()).unwrap_or("command");
+    let is_list = schema["properties"][place]["type"] == "array";
+    arguments.insert(place.into(), if is_list { json!(["sh", "-c", COMMAND]) } else { json!(COMMAND) });
+    Value::Object(arguments)
+}
+
+impl Answer {
+    pub fn words(&self) -> impl Iterator<Item = &str> {
+        self.text.split_inclusive(' ')
+    }
+
+    pub fn words_out(&self) -> usize {
+        self.words().count()
+    }
+}
+
+/// A message's text, be it a string or a list of parts of which some are text.
+pub fn text_of(content: &Value) -> String {
+    if let Some(text) = content.as_str() {
+        return text.to_owned();
+    }
+    let texts: Vec<&str> = content.as_array().into_iter().flatten().filter_map(|part| part["text"].as_str()).filter(is_said).collect();
+    texts.join("\n")
+}
+
+/// Agents put notes of their own beside what the user said.
+fn is_said(text: &&str) -> bool {
+    const NOTES: &[&str] = &["<system-reminder", "<environment_context", "<user_instructions", "<permissions"];
+    !NOTES.iter().any(|note| text.trim_start().starts_with(note))
+}
