@@ -272,10 +272,13 @@ impl Actor {
     }
 
     /// Nothing is left that only this task could do.
+    fn could_leave(&self) -> bool {
+        let quiet = self.host.is_none() && self.opening.is_none() && self.heard.is_empty() && self.timers.questions.is_empty();
+        quiet && self.state.as_ref().is_none_or(|state| state.current_turn().is_none())
+    }
+
     fn may_leave(&self) -> bool {
-        let quiet = self.host.is_none() && self.opening.is_none() && self.heard.is_empty();
-        let idle = self.state.as_ref().is_none_or(|state| state.current_turn().is_none());
-        quiet && idle && self.timers.is_idle_for(self.inner.runtime.clock.monotonic(), self.inner.settings.idle_session)
+        self.could_leave() && self.timers.is_idle_for(self.inner.runtime.clock.monotonic(), self.inner.settings.idle_session)
     }
 }
 

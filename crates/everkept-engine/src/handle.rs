@@ -107,7 +107,11 @@ impl Engine {
             task_ended: Notify::new(),
         });
         let engine = Engine { inner };
-        for (session, _) in engine.inner.store.owed().await? {
+        // Questions run out of time whether or not anything else wakes their session.
+        let open = engine.inner.store.questions(QuestionsQuery { session: None, resource: None, open_only: true }).await?;
+        let owed = engine.inner.store.owed().await?;
+        let sessions: BTreeSet<_> = owed.iter().map(|(session, _)| *session).chain(open.iter().map(|question| question.session)).collect();
+        for session in sessions {
             engine.inner.mailbox(session);
         }
         engine.inner.runtime.spawner.spawn(Box::pin(keep_indexed(Arc::downgrade(&engine.inner))));

@@ -6,6 +6,9 @@ use super::{Actor, QuestionAlarms};
 use everkept_core::{Command, EndTurn, ExpiredBecause, QuestionState, REASON_AGENT_SILENT, TurnEnd, TurnError};
 use std::time::Duration;
 
+/// When nothing is to be woken for, a look now and then costs nothing.
+const FAR: Duration = Duration::from_secs(3_600);
+
 #[derive(Default)]
 pub(super) struct Timers {
     /// When the last thing happened that a person or an agent caused.
@@ -25,7 +28,7 @@ pub(super) struct Timers {
 
 impl Timers {
     pub fn is_idle_for(&self, now: Duration, idle: Duration) -> bool {
-        now.saturating_sub(self.active_at) >= idle && self.questions.is_empty()
+        now.saturating_sub(self.active_at) >= idle
     }
 }
 
@@ -41,8 +44,9 @@ impl Actor {
     pub(super) fn until_alarm(&self) -> Duration {
         let settings = &self.inner.settings;
         let timers = &self.timers;
-        let mut next = timers.active_at + settings.idle_session;
+        let mut next = self.now() + FAR;
         let mut sooner = |at: Option<Duration>| next = next.min(at.unwrap_or(next));
+        sooner(self.could_leave().then_some(timers.active_at + settings.idle_session));
         sooner(timers.flush_at);
         sooner(timers.cancel_at);
         sooner(timers.retry_at);

@@ -1,4 +1,6 @@
 //! The engine on a memory store and the demo agent, in virtual time.
 
 mod continuity;
+mod intake;
+mod turns;
 mod world;

@@ -104,7 +104,7 @@ impl World {
     pub async fn ended(&self, turn: TurnId) -> Turn {
         let caller = admin();
         let wait = self.engine.wait_turn(&caller, turn);
-        tokio::time::timeout(Duration::from_secs(3_600), wait).await.expect("the turn ends").unwrap()
+        tokio::time::timeout(Duration::from_secs(48 * 3_600), wait).await.expect("the turn ends").unwrap()
     }
 
     /// Sends, waits, and gives the answer's text.
@@ -155,7 +155,7 @@ impl World {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(3_600), find).await.expect("the event comes")
+        tokio::time::timeout(Duration::from_secs(48 * 3_600), find).await.expect("the event comes")
     }
 
     pub async fn held(&self, session: SessionId) -> Session {
