@@ -1,11 +1,21 @@
-//! What the project does to itself: the agents and the model its tests talk to.
+//! What the project does to itself: sets up, tests, and plays the other side in its tests.
 //!
 //! Never: anything the server needs to run.
 
 mod fake_model;
 mod scripted_agent;
+mod setup;
+mod test;
 
 use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo xtask COMMAND
+
+  setup             bring what the tests need: Debian packages, the real agents from npm
+  test [FILTER..]   set up, then run every check and every test
+  fake-model        the model server real agents talk to in tests [--port N] [--log FILE]
+  scripted-agent    an ACP agent for tests that does what its prompts say
+  keeper -- CMD     run a command under the keeper";
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
@@ -15,9 +25,11 @@ fn main() -> ExitCode {
     }
     let args: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
     let result = match task.to_str() {
+        Some("setup") => setup::run(),
+        Some("test") => test::run(&args),
         Some("fake-model") => fake_model::run(&args),
         Some("scripted-agent") => scripted_agent::run(&args),
-        _ => Err(anyhow::anyhow!("usage: cargo xtask (fake-model | scripted-agent | keeper) ...")),
+        _ => Err(anyhow::anyhow!("{USAGE}")),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
