@@ -36,7 +36,9 @@ pub fn run() -> anyhow::Result<()> {
         return Ok(());
     }
     println!("installing the real agents from npm");
-    step(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&agents)).context("the real agents cannot be installed")
+    // Not `npm ci`: it refuses a lockfile without the agents' binaries for other systems, which not every registry has.
+    step(Command::new("npm").args(["install", "--no-save", "--no-audit", "--no-fund"]).current_dir(&agents))
+        .context("the real agents cannot be installed")
 }
 
 fn install(missing: &[&Program]) -> anyhow::Result<()> {
