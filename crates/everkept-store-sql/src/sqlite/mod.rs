@@ -1,0 +1,365 @@
+//! The store in an embedded SQLite database: one writer with group commit, a few readers.
+//!
+//! Never answers a write before it is synced, and nothing at all once storage has failed.
+
+mod backup;
+mod executor;
+mod fault;
+mod open;
+mod readers;
+mod schema;
+mod search;
+mod writer;
+
+use crate::op::{self, Stop};
+use bytes::Bytes;
+use everkept_core::{
+    Effect, MessageRecord, Question, QuestionId, Record, Resource, Session, SessionId, TextDigest, Thread, Timestamp, TokenId, TurnId,
+    TurnRecord,
+};
+use everkept_store::{
+    Answer, Boot, Chain, Commit, CommitFault, EventsQuery, Head, KeptAnswer, Page, PlaceQuery, Problem, QuestionsQuery, SessionsQuery,
+    Store, StoreFault, StoredEvent, Token,
+};
+use executor::{SqliteTx, answer};
+use fault::{Health, not_done, store_fault};
+use futures::FutureExt;
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+};
+use tokio::sync::{mpsc, oneshot};
+use writer::{Job, Write, Writer};
+
+/// The most writes that wait for the writer; more of them wait for a place in the queue.
+const WRITE_QUEUE: usize = 1_024;
+/// The most reads that wait for a reader.
+const READ_QUEUE: usize = 1_024;
+
+/// Who executes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// One thread that writes and `readers` threads that read.
+    Threads { readers: usize },
+    /// The caller's own thread, inside the call: every answer is there at once.
+    Inline,
+}
+
+/// Everything the server keeps, in one file.
+pub struct SqliteStore {
+    directory: PathBuf,
+    health: Arc<Health>,
+    runner: Runner,
+}
+
+enum Runner {
+    Threads(Threads),
+    Inline(Mutex<Writer>),
+}
+
+struct Threads {
+    /// Taken away when the store closes.
+    queues: Option<Queues>,
+    readers: Vec<JoinHandle<()>>,
+    writer: Option<JoinHandle<()>>,
+    backups: Mutex<Vec<JoinHandle<()>>>,
+}
+
+struct Queues {
+    writes: mpsc::Sender<Box<dyn Job>>,
+    reads: mpsc::Sender<readers::Read>,
+}
+
+impl SqliteStore {
+    /// Opens the database in `directory`, or makes one there. `boot` is to come next, before anything is served.
+    pub fn open(directory: &Path, mode: Mode) -> Result<SqliteStore, StoreFault> {
+        let health = Arc::new(Health::default());
+        let connection = open::open_writer(directory)?;
+        let writer = Writer::new(connection, directory, Arc::clone(&health))?;
+        let runner = match mode {
+            Mode::Inline => Runner::Inline(Mutex::new(writer)),
+            Mode::Threads { readers } => Runner::Threads(Threads::start(directory, writer, readers.max(1))?),
+        };
+        Ok(SqliteStore { directory: directory.to_owned(), health, runner })
+    }
+
+    /// Lets the file grow to so many pages of 4 KiB and no further, but never below what it has; none is no limit. Beyond
+    /// it the store is as full as its disk would be.
+    pub fn limit_pages(&self, pages: Option<u32>) -> Answer<'_, ()> {
+        self.put(|| "limit the size of the database".into(), move |tx| answer(open::limit_pages(tx, pages)))
+    }
+
+    fn write<R: Send + 'static>(
+        &self,
+        doing: impl Fn() -> String + Send + 'static,
+        wall: Option<Timestamp>,
+        body: impl FnOnce(&mut SqliteTx<'_>) -> Result<R, Stop> + Send + 'static,
+    ) -> Answer<'_, R, CommitFault> {
+        let (reply, answer) = oneshot::channel();
+        let job = Box::new(Write { doing, wall, body: Some(body), said: None, reply });
+        match &self.runner {
+            Runner::Inline(writer) => {
+                let mut writer = held(writer);
+                writer.write(&mut vec![job]);
+                writer.checkpoint(true);
+                let answer = answer.now_or_never().and_then(Result::ok).unwrap_or_else(|| Err(gone()));
+                Box::pin(std::future::ready(answer))
+            }
+            Runner::Threads(threads) => Box::pin(async move {
+                let Some(queues) = &threads.queues else { return Err(gone()) };
+                if queues.writes.send(job).await.is_err() {
+                    return Err(gone());
+                }
+                answer.await.unwrap_or_else(|_| Err(gone()))
+            }),
+        }
+    }
+
+    /// A write that no rule of the store refuses.
+    fn put<R: Send + 'static>(
+        &self,
+        doing: impl Fn() -> String + Clone + Send + 'static,
+        body: impl FnOnce(&mut SqliteTx<'_>) -> Result<R, Stop> + Send + 'static,
+    ) -> Answer<'_, R> {
+        let written = self.write(doing.clone(), None, body);
+        Box::pin(written.map(move |answer| answer.map_err(|fault| store_fault(fault, &doing()))))
+    }
+
+    fn read<R: Send + 'static>(
+        &self,
+        doing: impl Fn() -> String + Send + 'static,
+        body: impl FnOnce(&mut SqliteTx<'_>) -> Result<R, Stop> + Send + 'static,
+    ) -> Answer<'_, R> {
+        match &self.runner {
+            Runner::Inline(writer) => {
+                let writer = held(writer);
+                let found = readers::read(writer.connection(), &self.directory, &self.health, doing, body);
+                Box::pin(std::future::ready(found))
+            }
+            Runner::Threads(threads) => {
+                let (reply, answer) = oneshot::channel();
+                let (directory, health) = (self.directory.clone(), Arc::clone(&self.health));
+                let read: readers::Read = Box::new(move |connection| {
+                    // Nobody waits any more: nothing was changed.
+                    let _ = reply.send(readers::read(connection, &directory, &health, doing, body));
+                });
+                Box::pin(async move {
+                    let Some(queues) = &threads.queues else { return Err(closed()) };
+                    if queues.reads.send(read).await.is_err() {
+                        return Err(closed());
+                    }
+                    answer.await.unwrap_or_else(|_| Err(closed()))
+                })
+            }
+        }
+    }
+}
+
+impl Threads {
+    fn start(directory: &Path, writer: Writer, readers: usize) -> Result<Self, StoreFault> {
+        let (writes, jobs) = mpsc::channel(WRITE_QUEUE);
+        let (reads, waiting) = mpsc::channel(READ_QUEUE);
+        let waiting = Arc::new(Mutex::new(waiting));
+        let mut threads =
+            Threads { queues: Some(Queues { writes, reads }), readers: Vec::new(), writer: None, backups: Mutex::new(Vec::new()) };
+        for _ in 0..readers {
+            let connection = open::open_reader(directory)?;
+            let waiting = Arc::clone(&waiting);
+            threads.readers.push(spawn("store-reader", move || readers::serve(&connection, &waiting))?);
+        }
+        threads.writer = Some(spawn("store-writer", move || writer.serve(jobs))?);
+        Ok(threads)
+    }
+}
+
+impl Drop for Threads {
+    /// The readers first, so that the writer is the one to close the file.
+    fn drop(&mut self) {
+        self.queues = None;
+        let backups = self.backups.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for thread in backups.drain(..).chain(self.readers.drain(..)).chain(self.writer.take()) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the store panicked");
+            }
+        }
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreFault> {
+    let spawned = std::thread::Builder::new().name(name.into()).spawn(body);
+    spawned.map_err(|error| not_done(Problem::Unopenable(error.to_string()), "start a thread of the store"))
+}
+
+fn held(writer: &Mutex<Writer>) -> MutexGuard<'_, Writer> {
+    writer.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The writer ended without an answer: what it was at may be done.
+fn gone() -> CommitFault {
+    let problem = Problem::Failed("the writer is gone".into());
+    StoreFault { problem, doing: "write".into(), may_have_happened: true }.into()
+}
+
+fn closed() -> StoreFault {
+    not_done(Problem::Failed("the readers are gone".into()), "read")
+}
+
+impl Store for SqliteStore {
+    fn boot(&self, wall: Timestamp) -> Answer<'_, Boot> {
+        self.put(|| "note the start".into(), move |tx| answer(op::boot(tx, wall)))
+    }
+
+    fn commit(&self, commit: Commit) -> Answer<'_, Vec<Vec<StoredEvent>>, CommitFault> {
+        let session = commit.writes.first().map(|write| write.session);
+        let doing = move || session.map_or_else(|| "commit".to_owned(), |session| format!("commit to session {session}"));
+        self.write(doing, Some(commit.wall), move |tx| answer(op::commit(tx, &commit)))
+    }
+
+    fn take(&self, session: SessionId) -> Answer<'_, Option<Head>> {
+        self.put(move || format!("take session {session}"), move |tx| answer(op::take(tx, session)))
+    }
+
+    fn head(&self, session: SessionId) -> Answer<'_, Option<Head>> {
+        self.read(move || format!("read the head of session {session}"), move |tx| answer(op::head(tx, session)))
+    }
+
+    fn events(&self, query: EventsQuery) -> Answer<'_, Vec<StoredEvent>> {
+        let session = query.session;
+        let doing = move || session.map_or_else(|| "read events".to_owned(), |session| format!("read events of session {session}"));
+        self.read(doing, move |tx| answer(op::events(tx, &query)))
+    }
+
+    fn session(&self, session: SessionId) -> Answer<'_, Option<Session>> {
+        self.read(move || format!("read session {session}"), move |tx| answer(op::session(tx, session)))
+    }
+
+    fn session_of_thread(&self, resource: Resource, thread: Thread) -> Answer<'_, Option<Session>> {
+        self.read(|| "find the session of a thread".into(), move |tx| answer(op::session_of_thread(tx, &resource, &thread)))
+    }
+
+    fn sessions(&self, query: SessionsQuery) -> Answer<'_, Page<Session>> {
+        self.read(|| "list sessions".into(), move |tx| answer(op::sessions(tx, &query)))
+    }
+
+    fn count_sessions(&self, query: SessionsQuery) -> Answer<'_, u64> {
+        self.read(|| "count sessions".into(), move |tx| answer(op::count_sessions(tx, &query)))
+    }
+
+    fn children(&self, session: SessionId) -> Answer<'_, Vec<Session>> {
+        self.read(move || format!("list the children of session {session}"), move |tx| answer(op::children(tx, session)))
+    }
+
+    fn turn(&self, turn: TurnId) -> Answer<'_, Option<TurnRecord>> {
+        self.read(move || format!("read turn {turn}"), move |tx| answer(op::turn(tx, turn)))
+    }
+
+    fn turns(&self, query: PlaceQuery) -> Answer<'_, Vec<TurnRecord>> {
+        let session = query.session;
+        self.read(move || format!("list the turns of session {session}"), move |tx| answer(op::turns(tx, &query)))
+    }
+
+    fn messages(&self, query: PlaceQuery) -> Answer<'_, Vec<MessageRecord>> {
+        let session = query.session;
+        self.read(move || format!("list the messages of session {session}"), move |tx| answer(op::messages(tx, &query)))
+    }
+
+    fn question(&self, question: QuestionId) -> Answer<'_, Option<Question>> {
+        self.read(move || format!("read question {question}"), move |tx| answer(op::question(tx, question)))
+    }
+
+    fn questions(&self, query: QuestionsQuery) -> Answer<'_, Vec<Question>> {
+        self.read(|| "list questions".into(), move |tx| answer(op::questions(tx, &query)))
+    }
+
+    fn owed(&self) -> Answer<'_, Vec<(SessionId, Vec<Effect>)>> {
+        self.read(|| "list what is owed".into(), |tx| answer(op::owed(tx)))
+    }
+
+    fn raw(&self, session: SessionId, turn: TurnId, from: u64) -> Answer<'_, Bytes> {
+        self.read(move || format!("read the agent's bytes of turn {turn}"), move |tx| answer(op::raw(tx, session, turn, from)))
+    }
+
+    fn blob(&self, id: TextDigest) -> Answer<'_, Option<Bytes>> {
+        self.read(move || format!("read blob {id}"), move |tx| answer(op::blob(tx, id)))
+    }
+
+    fn blob_sessions(&self, id: TextDigest) -> Answer<'_, Vec<SessionId>> {
+        self.read(move || format!("list the sessions of blob {id}"), move |tx| answer(op::blob_sessions(tx, id)))
+    }
+
+    fn kept_answer(&self, principal: String, key: String, now: Timestamp) -> Answer<'_, Option<KeptAnswer>> {
+        self.read(|| "read a kept answer".into(), move |tx| answer(op::kept_answer(tx, &principal, &key, now)))
+    }
+
+    fn put_token(&self, token: Token) -> Answer<'_, ()> {
+        let id = token.id;
+        self.put(move || format!("keep token {id}"), move |tx| answer(op::put_token(tx, &token)))
+    }
+
+    fn token(&self, secret_hash: TextDigest) -> Answer<'_, Option<Token>> {
+        self.read(|| "read a token".into(), move |tx| answer(op::token(tx, secret_hash)))
+    }
+
+    fn tokens(&self) -> Answer<'_, Vec<Token>> {
+        self.read(|| "list tokens".into(), |tx| answer(op::tokens(tx)))
+    }
+
+    fn revoke_token(&self, token: TokenId, at: Timestamp) -> Answer<'_, bool> {
+        self.put(move || format!("revoke token {token}"), move |tx| answer(op::revoke_token(tx, token, at)))
+    }
+
+    fn pack(&self, session: SessionId, turn: TurnId) -> Answer<'_, ()> {
+        let piece = move |after| self.put(move || format!("pack turn {turn}"), move |tx| answer(op::pack(tx, session, turn, after)));
+        let first = piece(0);
+        let packing = async move {
+            let mut next = first.await?;
+            // In pieces, so that nobody waits long behind them.
+            while let Some(after) = next {
+                next = piece(after).await?;
+            }
+            Ok(())
+        };
+        Box::pin(packing)
+    }
+
+    fn index(&self) -> Answer<'_, bool> {
+        self.put(|| "bring the full-text index up to date".into(), |tx| answer(search::index(tx)))
+    }
+
+    fn all_sessions(&self, after: Option<SessionId>, limit: u32) -> Answer<'_, Vec<SessionId>> {
+        self.read(|| "list all sessions".into(), move |tx| answer(op::all_sessions(tx, after, limit)))
+    }
+
+    fn rows(&self, session: SessionId) -> Answer<'_, Vec<Record>> {
+        self.read(move || format!("read the rows of session {session}"), move |tx| answer(op::rows(tx, session)))
+    }
+
+    fn chain(&self, session: SessionId, seq: u64) -> Answer<'_, Option<Chain>> {
+        self.read(move || format!("read the chain of session {session}"), move |tx| answer(op::chain(tx, session, seq)))
+    }
+
+    fn backup(&self, to: PathBuf) -> Answer<'_, ()> {
+        if let Some(problem) = self.health.problem() {
+            return Box::pin(std::future::ready(Err(not_done(problem, "make a backup"))));
+        }
+        match &self.runner {
+            Runner::Inline(_) => Box::pin(std::future::ready(backup::backup(&self.directory, &to))),
+            Runner::Threads(threads) => {
+                let (reply, answer) = oneshot::channel();
+                let directory = self.directory.clone();
+                let thread = spawn("store-backup", move || {
+                    // Nobody waits any more: the copy is there all the same.
+                    let _ = reply.send(backup::backup(&directory, &to));
+                });
+                let mut backups = threads.backups.lock().unwrap_or_else(PoisonError::into_inner);
+                backups.retain(|thread| !thread.is_finished());
+                match thread {
+                    Ok(thread) => backups.push(thread),
+                    Err(fault) => return Box::pin(std::future::ready(Err(fault))),
+                }
+                Box::pin(async move { answer.await.unwrap_or_else(|_| Err(closed())) })
+            }
+        }
+    }
+}
