@@ -42,6 +42,8 @@ pub struct Process {
     input: Option<ChildStdin>,
     outgoing: BytesMut,
     lines: Lines<ChildStdout>,
+    /// It said at least one line.
+    spoke: bool,
     stderr: StderrTail,
 }
 
@@ -73,7 +75,7 @@ impl Process {
         let input = child.stdin.take();
         let stdout = child.stdout.take().expect("its output was asked to be a pipe");
         let stderr = StderrTail::drain(child.stderr.take().expect("its error output was asked to be a pipe"));
-        Ok(Self { command: name, child, input, outgoing: BytesMut::new(), lines: Lines::new(stdout), stderr })
+        Ok(Self { command: name, child, input, outgoing: BytesMut::new(), lines: Lines::new(stdout), spoke: false, stderr })
     }
 
     /// Queues bytes for the process's input; [`Process::hear`] writes them.
@@ -92,7 +94,10 @@ impl Process {
     pub async fn hear(&mut self, want_line: bool) -> Heard {
         loop {
             let wrote = tokio::select! {
-                heard = self.lines.next(), if want_line => return heard,
+                heard = self.lines.next(), if want_line => {
+                    self.spoke |= matches!(heard, Heard::Line(_));
+                    return heard;
+                }
                 wrote = write(&mut self.input, &self.outgoing) => wrote,
             };
             match wrote {
@@ -118,11 +123,12 @@ impl Process {
         tokio::time::timeout(END_WITHIN, gone).await.unwrap_or(None)
     }
 
-    /// Why it is gone, after its output has ended.
+    /// Why it is gone, after its output has ended. Codes that say "cannot start" say so only of a process that never spoke.
     pub async fn fault(&mut self, doing: String, may_have_happened: bool) -> AgentFault {
         let code = self.end().await.and_then(|status| status.code());
         let message = self.stderr.last_words().await;
-        if code.is_some_and(|code| code == i32::from(keeper::EXIT_NOT_FOUND) || code == i32::from(keeper::EXIT_CANNOT_RUN)) {
+        let never_started = [keeper::EXIT_NOT_FOUND, keeper::EXIT_CANNOT_RUN].map(|code| Some(i32::from(code))).contains(&code);
+        if never_started && !self.spoke {
             return cannot_start(&self.command, message);
         }
         let ended = code.map_or("ended".to_owned(), |code| format!("exited with {code}"));

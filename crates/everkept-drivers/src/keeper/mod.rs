@@ -184,10 +184,9 @@ impl Keeper {
 
     fn hand_on(&mut self) {
         let Some(agent_input) = &mut self.agent_input else { return self.pending.clear() };
-        match agent_input.write(&self.pending) {
-            Ok(length) => _ = self.pending.drain(..length),
-            // Full, or closed: the next wait tells which.
-            Err(_) => {}
+        // Else it is full, or closed: the next wait tells which.
+        if let Ok(length) = agent_input.write(&self.pending) {
+            self.pending.drain(..length);
         }
     }
 

@@ -1,6 +1,9 @@
 //! The drivers, seen from outside: bytes in and events out, and whole agents under a real keeper.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
 mod acp;
 mod keeper;
+mod opencode;
 mod scripted;
 mod support;
