@@ -209,6 +209,8 @@ impl Turn<'_> {
             exit(1);
         }
         if has("!killserver-mid") {
+            // Long enough for the server to have kept the words.
+            thread::sleep(Duration::from_millis(200));
             kill_server()?;
         }
         self.speak(end);
