@@ -15,6 +15,6 @@ pub fn known() -> &'static [KnownAcp] {
         KnownAcp { name: "claude", command: &["claude-agent-acp"] },
         KnownAcp { name: "codex", command: &["codex-acp"] },
         KnownAcp { name: "opencode", command: &["opencode", "acp"] },
-        KnownAcp { name: "gemini", command: &["gemini", "--experimental-acp"] },
+        KnownAcp { name: "gemini", command: &["gemini", "--acp"] },
     ]
 }
