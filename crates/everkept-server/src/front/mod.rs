@@ -1,0 +1,74 @@
+//! What stands before every route, in this order: Host, Origin, credential, and the security headers of every answer.
+//!
+//! Never routes a request that any of them refused, and never tells one route from another without a credential.
+
+mod credential;
+mod headers;
+mod login;
+mod site;
+
+pub(crate) use credential::{Credential, Who};
+pub use login::login_link;
+pub(crate) use site::Site;
+
+use crate::{app::App, failed::Failed, openai};
+use axum::{
+    Router,
+    body::Body,
+    http::{Method, Request, StatusCode},
+    response::{IntoResponse, Response},
+};
+use everkept_api::ErrorCode;
+use everkept_engine::Failure;
+use futures::FutureExt;
+use std::{panic::AssertUnwindSafe, sync::Arc};
+use tower::ServiceExt;
+
+/// A server's front and the routes behind it.
+pub(crate) struct Front {
+    pub app: Arc<App>,
+    pub routes: Router,
+}
+
+impl Front {
+    pub async fn answer(&self, request: Request<Body>) -> Response {
+        let openai = openai::is_door(request.uri().path());
+        let admitted = AssertUnwindSafe(self.admit(request)).catch_unwind().await;
+        let answered = admitted.unwrap_or_else(|_| Err(Failed::new(ErrorCode::Internal, "the server made a mistake, which it has noted")));
+        let mut response = match answered {
+            Ok(response) => response,
+            Err(failed) if openai => openai::refuse(failed),
+            Err(failed) => failed.into_response(),
+        };
+        headers::add(&mut response);
+        response
+    }
+
+    async fn admit(&self, mut request: Request<Body>) -> Result<Response, Failed> {
+        let app = &self.app;
+        app.site.check_host(&request)?;
+        app.site.check_origin(&request)?;
+        let path = request.uri().path();
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        let health = path == "/api/health";
+        match path {
+            "/login" if reads => return Ok(login::page()),
+            "/login.js" if reads => return Ok(login::script()),
+            "/login" if request.method() == Method::POST => return login::log_in(app, request).await,
+            _ => {}
+        }
+        if health && reads && credential::is_absent(request.headers(), &app.site) {
+            return Ok(StatusCode::OK.into_response());
+        }
+        let credential = credential::check(app, request.headers()).await?;
+        if app.engine.storage_failed() && !health {
+            return Err(Failed::new(ErrorCode::StorageFailed, "storage failed; nothing is acknowledged until a new start"));
+        }
+        if credential.by_cookie && !reads && !credential::has_write_header(request.headers()) {
+            return Err(Failure::Forbidden.into());
+        }
+        request.extensions_mut().insert(credential);
+        let routed = self.routes.clone().oneshot(request).await;
+        Ok(routed.unwrap_or_else(|never| match never {}))
+    }
+}

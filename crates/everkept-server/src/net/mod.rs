@@ -1,0 +1,131 @@
+//! Our own accept loop: how many may come in, and how long each may take.
+//!
+//! Never waits for a client without a limit: heads, idle connections, handshakes and stalled writes all end.
+
+mod socket;
+mod timer;
+mod tls;
+
+pub use tls::TlsFiles;
+
+use crate::{app::ended, front::Front};
+use axum::body::Body;
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use socket::Socket;
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use timer::EngineTimer;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tokio_rustls::TlsAcceptor;
+
+/// Connections that may be open at once in this process.
+pub(crate) const CONNECTIONS: u32 = 4_096;
+/// For a request's head, and for an idle connection's next one.
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+const MAX_HEADERS: usize = 100;
+/// hyper's buffer in each direction; a head must fit in it.
+const BUFFER: usize = 64 * 1024;
+/// The kernel's send buffer (which doubles the figure) for each client.
+const SEND_BUFFER: usize = 64 * 1024;
+/// For answers under way when the server stops.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+/// After an accept that failed, for want of file descriptors as a rule.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\nretry-after: 1\r\n\
+    x-content-type-options: nosniff\r\n\r\n";
+
+pub(crate) fn listener(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    // Accepted sockets inherit it. It is what a reader that stopped reading costs in the kernel.
+    socket2::SockRef::from(&listener).set_send_buffer_size(SEND_BUFFER)?;
+    TcpListener::from_std(listener)
+}
+
+/// Until the server ends; then for as long as answers under way need, within limits.
+pub(crate) async fn accept(front: Arc<Front>, listener: TcpListener, tls: Option<&TlsFiles>) -> io::Result<()> {
+    let tls = tls.map(tls::acceptor).transpose()?;
+    let places = Arc::new(Semaphore::new(CONNECTIONS as usize));
+    let runtime = front.app.engine.runtime().clone();
+    let mut ending = std::pin::pin!(ended(front.app.ending.clone()));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut ending => break,
+        };
+        match accepted {
+            Ok((mut stream, _)) => match places.clone().try_acquire_owned() {
+                Ok(place) => runtime.spawner.spawn(Box::pin(serve_tcp(front.clone(), stream, tls.clone(), place))),
+                // Whatever the kernel takes at once; nobody waits for it.
+                Err(_) => _ = futures::FutureExt::now_or_never(stream.write_all(FULL)),
+            },
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                runtime.clock.sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    tokio::select! {
+        _ = places.acquire_many(CONNECTIONS) => {}
+        () = runtime.clock.sleep(LAST_WORDS) => tracing::info!("connections were cut at the end"),
+    }
+    Ok(())
+}
+
+async fn serve_tcp(front: Arc<Front>, stream: TcpStream, tls: Option<TlsAcceptor>, place: OwnedSemaphorePermit) {
+    // Small frames are the rule here; a refusal only costs latency.
+    _ = stream.set_nodelay(true);
+    let clock = front.app.engine.runtime().clock.clone();
+    let socket = Socket::new(stream, clock.clone(), Some(place));
+    let Some(tls) = tls else { return serve_http(front, socket).await };
+    tokio::select! {
+        shaken = tls.accept(socket) => match shaken {
+            Ok(stream) => serve_http(front, stream).await,
+            Err(error) => tracing::debug!(%error, "a TLS handshake failed"),
+        },
+        () = clock.sleep(HEAD_PATIENCE) => {}
+    }
+}
+
+/// One connection over anything that reads and writes.
+pub(crate) async fn serve_connection<IO>(front: Arc<Front>, io: IO)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let clock = front.app.engine.runtime().clock.clone();
+    serve_http(front, Socket::new(io, clock, None)).await;
+}
+
+async fn serve_http<IO>(front: Arc<Front>, io: IO)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let ending = ended(front.app.ending.clone());
+    let timer = EngineTimer::new(front.app.engine.runtime().clock.clone());
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let front = front.clone();
+        async move { Ok::<_, Infallible>(front.answer(request.map(Body::new)).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(timer)
+        .header_read_timeout(HEAD_PATIENCE)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(BUFFER)
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = ending => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}

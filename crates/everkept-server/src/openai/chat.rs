@@ -1,0 +1,295 @@
+//! Chat completions, whole and as a stream.
+//!
+//! Never an answer to a turn that did not complete: that is an error which says whether the agent may have acted.
+//! A client that leaves ends nothing.
+
+use super::{
+    OpenAiError, OpenAiErrorDetail, Refused,
+    intake::{Asking, Turned, agent_and_model, ask, named},
+    said::ChatRequest,
+    stream::{Piece, pieces, text},
+};
+use crate::{
+    app::{App, ended},
+    extract::Sent,
+    failed::{Failed, json_response},
+    front::Credential,
+    stream::{Chunk, sse},
+};
+use axum::{
+    extract::{FromRequest, FromRequestParts, Request, State},
+    http::{HeaderValue, StatusCode},
+    response::Response,
+};
+use everkept_core::{Resource, Turn, TurnState, Usage};
+use everkept_engine::Caller;
+use futures::{Stream, StreamExt, stream};
+use serde::Serialize;
+use std::sync::Arc;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new().routes(routes!(complete))
+}
+
+/// A turn that ended, but not with an answer.
+fn not_completed(turn: &Turn) -> OpenAiError {
+    let state = everkept_api::TurnState::from(turn.state);
+    let (message, may_have_happened) = match &turn.error {
+        Some(error) => (error.message.clone(), error.may_have_happened),
+        None => (turn.reason.clone().unwrap_or_default(), turn.started_at.is_some()),
+    };
+    OpenAiError {
+        error: OpenAiErrorDetail {
+            message: format!("turn {} ended as {state}: {message}", turn.id),
+            kind: "server_error",
+            param: None,
+            code: turn.error.as_ref().map_or_else(|| format!("turn_{state}"), |error| error.code.clone()),
+            may_have_happened: Some(may_have_happened),
+            turn: Some(turn.id.to_string()),
+        },
+    }
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct Completion {
+    id: String,
+    object: &'static str,
+    created: i64,
+    model: String,
+    choices: Vec<Choice>,
+    usage: TokenUsage,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct Choice {
+    index: u32,
+    message: Answer,
+    logprobs: Option<u32>,
+    finish_reason: &'static str,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct Answer {
+    role: &'static str,
+    content: String,
+    refusal: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
+}
+
+#[derive(Debug, Default, Serialize, ToSchema)]
+struct TokenUsage {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    total_tokens: u64,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct CompletionChunk {
+    id: String,
+    object: &'static str,
+    created: i64,
+    model: String,
+    choices: Vec<ChunkChoice>,
+    /// Null until the last chunk, which has it when `stream_options.include_usage` asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Option<TokenUsage>>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct ChunkChoice {
+    index: u32,
+    delta: AnswerDelta,
+    logprobs: Option<u32>,
+    finish_reason: Option<&'static str>,
+}
+
+#[derive(Debug, Default, Serialize, ToSchema)]
+struct AnswerDelta {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
+}
+
+impl From<&Usage> for TokenUsage {
+    fn from(usage: &Usage) -> Self {
+        let (prompt, completion) = (usage.input_tokens.unwrap_or(0), usage.output_tokens.unwrap_or(0));
+        TokenUsage { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion }
+    }
+}
+
+fn finish_reason(turn: &Turn) -> &'static str {
+    match turn.reason.as_deref() {
+        Some("max_tokens" | "length") => "length",
+        Some("refusal" | "content_filter") => "content_filter",
+        Some(_) | None => "stop",
+    }
+}
+
+/// Asks an agent in the way of OpenAI's chat completions. `x-session-id` (or `x-everkept-thread` with
+/// `x-everkept-resource`) names the session, which is made on first use; only what is new of the messages is stored.
+///
+/// The answer's `x-session-id` is the session's id. A request that was answered before is answered again without a prompt.
+/// Without a name each request is a session of its own. The agent runs its own tools; none is handed to the client.
+#[utoipa::path(post, path = "/v1/chat/completions", operation_id = "openai_create_chat_completion", tag = "openai", request_body = ChatRequest,
+    params(
+        ("x-session-id" = Option<String>, Header, description = "A session's id, or any name of the client's own"),
+        ("x-everkept-resource" = Option<String>, Header, description = "The owner; the token's own or `default` without it"),
+        ("x-everkept-thread" = Option<String>, Header, description = "The owner's name for the conversation")),
+    responses(
+        (status = 200, description = "The answer, or a stream of it", content((Completion = "application/json"), (CompletionChunk = "text/event-stream"))),
+        (status = 502, body = OpenAiError, description = "The turn did not complete"),
+        (status = "default", body = OpenAiError, description = "An error")))]
+async fn complete(State(app): State<Arc<App>>, request: Request) -> Result<Response, Refused> {
+    let (mut parts, body) = request.into_parts();
+    let credential = Credential::from_request_parts(&mut parts, &app).await?;
+    let headers = parts.headers.clone();
+    let sent = Sent::<ChatRequest>::from_request(Request::from_parts(parts, body), &app).await?;
+    let request = sent.body;
+    if request.n.is_some_and(|n| n != 1) {
+        return Err(Failed::field("n", "must be 1").into());
+    }
+    let named = named(&app, &sent.caller, &headers).await?;
+    let (agent, model) = agent_and_model(&app, request.model.as_deref())?;
+    let resource = headers.get("x-everkept-resource").and_then(|value| value.to_str().ok()).map(Resource::new).transpose()?;
+    let streams = request.stream == Some(true);
+    let with_usage = request.stream_options.as_ref().and_then(|options| options.include_usage) == Some(true);
+    let asking = Asking { caller: sent.caller.clone(), named, resource, messages: request.conversation()?, agent, model, key: sent.key };
+    let turned = ask(&app, asking).await?;
+    let mut response = match streams {
+        true => streamed(&app, &credential, &turned, with_usage).await?,
+        false => whole(&app, &sent.caller, &turned).await?,
+    };
+    let session = HeaderValue::try_from(turned.session.to_string()).expect("an id is ASCII");
+    response.headers_mut().insert("x-session-id", session);
+    if turned.replayed {
+        response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+async fn whole(app: &App, caller: &Caller, turned: &Turned) -> Result<Response, Failed> {
+    let turn = tokio::select! {
+        turn = app.engine.wait_turn(caller, turned.turn) => turn?,
+        () = ended(app.ending.clone()) => return Err(Failed::stopping()),
+    };
+    if turn.state != TurnState::Completed {
+        let error = serde_json::to_vec(&not_completed(&turn)).expect("an error has string keys only");
+        return Ok(json_response(StatusCode::BAD_GATEWAY, error));
+    }
+    let (content, reasoning) = text(app, caller, turned.session, turned.turn).await?;
+    let completion = Completion {
+        id: format!("chatcmpl-{}", turn.id),
+        object: "chat.completion",
+        created: seconds(&turn),
+        model: model_name(&turn),
+        choices: vec![Choice {
+            index: 0,
+            message: Answer {
+                role: "assistant",
+                content,
+                refusal: None,
+                reasoning_content: Some(reasoning).filter(|reasoning| !reasoning.is_empty()),
+            },
+            logprobs: None,
+            finish_reason: finish_reason(&turn),
+        }],
+        usage: turn.usage.as_ref().map(TokenUsage::from).unwrap_or_default(),
+    };
+    Ok(json_response(StatusCode::OK, serde_json::to_vec(&completion).expect("a completion has string keys only")))
+}
+
+async fn streamed(app: &Arc<App>, credential: &Credential, turned: &Turned, with_usage: bool) -> Result<Response, Failed> {
+    let turn = app.engine.turn(&credential.caller, turned.turn).await?;
+    let pieces = pieces(app, &credential.caller, turned.session, turned.turn).await?;
+    let writer = Writer { head: turn, with_usage, caller: credential.caller.clone(), app: app.clone() };
+    Ok(sse(app, credential, writer.write(pieces)))
+}
+
+/// Writes the pieces of an answer as chunks.
+struct Writer {
+    head: Turn,
+    with_usage: bool,
+    caller: Caller,
+    app: Arc<App>,
+}
+
+impl Writer {
+    fn write(
+        self,
+        pieces: impl Stream<Item = Result<Piece, everkept_engine::Failure>> + Send + 'static,
+    ) -> impl Stream<Item = Chunk> + Send + 'static {
+        let role = self.chunk(AnswerDelta { role: Some("assistant"), content: Some(String::new()), ..AnswerDelta::default() }, None);
+        let rest = stream::unfold((Box::pin(pieces), Some(self)), |(mut pieces, writer)| async move {
+            let writer = writer?;
+            match pieces.next().await? {
+                Ok(Piece::Text(text)) => {
+                    let chunk = writer.chunk(AnswerDelta { content: Some(text), ..AnswerDelta::default() }, None);
+                    Some((chunk, (pieces, Some(writer))))
+                }
+                Ok(Piece::Reasoning(text)) => {
+                    let chunk = writer.chunk(AnswerDelta { reasoning_content: Some(text), ..AnswerDelta::default() }, None);
+                    Some((chunk, (pieces, Some(writer))))
+                }
+                Ok(Piece::Ended) => Some((writer.last().await, (pieces, None))),
+                Err(failure) => Some((event(&OpenAiError::from(Failed::from(failure))), (pieces, None))),
+            }
+        });
+        stream::iter([role]).chain(rest)
+    }
+
+    /// The end as OpenAI's clients know it, or an error as they know one.
+    async fn last(&self) -> Chunk {
+        let turn = match self.app.engine.turn(&self.caller, self.head.id).await {
+            Ok(turn) => turn,
+            Err(failure) => return event(&OpenAiError::from(Failed::from(failure))),
+        };
+        if turn.state != TurnState::Completed {
+            return event(&not_completed(&turn));
+        }
+        let mut last = self.chunk(AnswerDelta::default(), Some(finish_reason(&turn))).to_vec();
+        if self.with_usage {
+            let usage = turn.usage.as_ref().map(TokenUsage::from).unwrap_or_default();
+            last.extend_from_slice(&event(&CompletionChunk { choices: Vec::new(), usage: Some(Some(usage)), ..self.frame() }));
+        }
+        last.extend_from_slice(b"data: [DONE]\n\n");
+        last.into()
+    }
+
+    fn chunk(&self, delta: AnswerDelta, finish_reason: Option<&'static str>) -> Chunk {
+        let choices = vec![ChunkChoice { index: 0, delta, logprobs: None, finish_reason }];
+        event(&CompletionChunk { choices, usage: self.with_usage.then_some(None), ..self.frame() })
+    }
+
+    fn frame(&self) -> CompletionChunk {
+        CompletionChunk {
+            id: format!("chatcmpl-{}", self.head.id),
+            object: "chat.completion.chunk",
+            created: seconds(&self.head),
+            model: model_name(&self.head),
+            choices: Vec::new(),
+            usage: None,
+        }
+    }
+}
+
+fn event(value: &impl Serialize) -> Chunk {
+    let json = serde_json::to_string(value).expect("wire types have string keys only");
+    Chunk::from(format!("data: {json}\n\n"))
+}
+
+fn seconds(turn: &Turn) -> i64 {
+    turn.queued_at.0.div_euclid(1_000_000)
+}
+
+fn model_name(turn: &Turn) -> String {
+    match &turn.model {
+        Some(model) => format!("{}/{model}", turn.agent),
+        None => turn.agent.to_string(),
+    }
+}
