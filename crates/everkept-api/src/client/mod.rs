@@ -27,6 +27,7 @@ pub struct Client {
     http: reqwest::Client,
     base: Url,
     token: Option<String>,
+    key: Option<String>,
 }
 
 impl std::fmt::Debug for Client {
@@ -50,12 +51,17 @@ impl Client {
             .no_proxy()
             .build()
             .map_err(|source| ClientError::Broken { doing: "setting up", address: base.to_string(), may_have_happened: false, source })?;
-        Ok(Client { http, base, token })
+        Ok(Client { http, base, token, key: None })
     }
 
     /// The server's address.
     pub fn address(&self) -> &str {
         self.base.as_str().trim_end_matches('/')
+    }
+
+    /// For one write that is done once however often it is asked for: each asking carries `key`.
+    pub fn once(&self, key: impl Into<String>) -> Self {
+        Client { key: Some(key.into()), ..self.clone() }
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<T, ClientError> {
@@ -80,7 +86,10 @@ impl Client {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let request = self.http.request(method, url);
+        let mut request = self.http.request(method, url);
+        if let Some(key) = &self.key {
+            request = request.header("idempotency-key", key);
+        }
         match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,

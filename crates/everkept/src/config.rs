@@ -1,0 +1,222 @@
+//! `config.toml`: one strict structure, and errors that name the file, the line and the key.
+//!
+//! Never: a key that is taken and does nothing.
+
+use anyhow::{Context, anyhow};
+use everkept_core::{AgentName, ModelName};
+use serde::Deserialize;
+use std::{collections::BTreeMap, fs, io, ops::Range, path::Path};
+use toml::Spanned;
+
+/// What a server is told by its file; the command line goes before it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Config {
+    pub default_agent: Option<AgentName>,
+    pub server: Server,
+    pub keeper: Keeper,
+    pub agents: BTreeMap<AgentName, Agent>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    pub listen: Option<String>,
+    pub public_url: Option<String>,
+    /// The most a request's body may have.
+    pub body_limit_mib: Option<u16>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Keeper {
+    /// How long an agent outlives a server that died.
+    pub hold_ms: Option<u64>,
+}
+
+/// One `[agents.NAME]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Agent {
+    pub kind: AgentKind,
+    pub model: Option<ModelName>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum AgentKind {
+    Demo,
+    Acp { command: Vec<String>, env: BTreeMap<String, String> },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    default_agent: Option<Spanned<String>>,
+    #[serde(default)]
+    server: Server,
+    #[serde(default)]
+    keeper: Keeper,
+    #[serde(default)]
+    agents: BTreeMap<Spanned<String>, FileAgent>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileAgent {
+    protocol: Spanned<Protocol>,
+    command: Option<Spanned<Vec<String>>>,
+    env: Option<Spanned<BTreeMap<String, String>>>,
+    model: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Protocol {
+    Acp,
+    Demo,
+}
+
+impl Config {
+    /// No file is an empty one.
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        match fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text, path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    fn parse(text: &str, path: &Path) -> anyhow::Result<Self> {
+        let at = |span: Range<usize>, problem: String| {
+            let line = text[..span.start.min(text.len())].matches('\n').count() + 1;
+            anyhow!("{}:{line}: {problem}", path.display())
+        };
+        let file: File = toml::from_str(text).map_err(|error| {
+            let span = error.span().unwrap_or(0..0);
+            let line = text[span.start.min(text.len())..].lines().next().unwrap_or_default().trim();
+            let whole = text[..span.start.min(text.len())].rsplit('\n').next().unwrap_or_default().to_owned() + line;
+            at(span, format!("{} (in `{}`)", error.message(), whole.trim()))
+        })?;
+        let mut config = Config { server: file.server, keeper: file.keeper, ..Config::default() };
+        if let Some(name) = file.default_agent {
+            let problem = |refusal| at(name.span(), format!("default_agent: {refusal}"));
+            config.default_agent = Some(AgentName::new(name.get_ref().clone()).map_err(problem)?);
+        }
+        for (name, agent) in file.agents {
+            let key = AgentName::new(name.get_ref().clone()).map_err(|refusal| at(name.span(), format!("agents: {refusal}")))?;
+            let agent = agent.check().map_err(|(span, problem)| at(span.unwrap_or(name.span()), format!("agents.{key}.{problem}")))?;
+            config.agents.insert(key, agent);
+        }
+        Ok(config)
+    }
+}
+
+impl FileAgent {
+    /// Where something is wrong, and what; nowhere for what is missing.
+    fn check(self) -> Result<Agent, (Option<Range<usize>>, String)> {
+        let model = match self.model {
+            Some(model) => {
+                let problem = |refusal: everkept_core::Refusal| (Some(model.span()), format!("model: {refusal}"));
+                Some(ModelName::new(model.get_ref().clone()).map_err(problem)?)
+            }
+            None => None,
+        };
+        let kind = match (self.protocol.get_ref(), self.command, self.env) {
+            (Protocol::Demo, None, None) => AgentKind::Demo,
+            (Protocol::Demo, Some(command), _) => {
+                return Err((Some(command.span()), "command: the demo agent is built in and has none".into()));
+            }
+            (Protocol::Demo, None, Some(env)) => return Err((Some(env.span()), "env: the demo agent is built in and has none".into())),
+            (Protocol::Acp, None, _) => return Err((None, "command is missing; write it as command = [\"opencode\", \"acp\"]".into())),
+            (Protocol::Acp, Some(command), env) => {
+                if command.get_ref().first().is_none_or(String::is_empty) {
+                    return Err((Some(command.span()), "command is empty; its first word is the program".into()));
+                }
+                AgentKind::Acp { command: command.into_inner(), env: env.map(Spanned::into_inner).unwrap_or_default() }
+            }
+        };
+        Ok(Agent { kind, model })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_there_is_to_say() {
+        let config = read(
+            r#"
+            default_agent = "work"
+            [server]
+            listen = "127.0.0.1:0"
+            public_url = "https://keep.example"
+            body_limit_mib = 8
+            [keeper]
+            hold_ms = 0
+            [agents.work]
+            protocol = "acp"
+            command = ["opencode", "acp"]
+            env = { KEY = "v" }
+            model = "p/m"
+            [agents.toy]
+            protocol = "demo"
+            "#,
+        )
+        .unwrap();
+        assert_eq!(
+            config,
+            Config {
+                default_agent: Some(name("work")),
+                server: Server {
+                    listen: Some("127.0.0.1:0".into()),
+                    public_url: Some("https://keep.example".into()),
+                    body_limit_mib: Some(8),
+                },
+                keeper: Keeper { hold_ms: Some(0) },
+                agents: BTreeMap::from([
+                    (
+                        name("work"),
+                        Agent {
+                            kind: AgentKind::Acp {
+                                command: vec!["opencode".into(), "acp".into()],
+                                env: BTreeMap::from([("KEY".into(), "v".into())]),
+                            },
+                            model: Some(ModelName::new("p/m").unwrap()),
+                        },
+                    ),
+                    (name("toy"), Agent { kind: AgentKind::Demo, model: None }),
+                ]),
+            }
+        );
+        assert_eq!(read("").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn an_error_names_file_line_and_key() {
+        says("\nlisten = \"x\"", "config.toml:2: unknown field `listen`, expected one of `default_agent`, `server`, `keeper`, `agents`");
+        says("[server]\nport = 1", "config.toml:2: unknown field `port`");
+        says("[server]\n\nlisten = 7717", "(in `listen = 7717`)");
+        says("[server]\nbody_limit_mib = -1", "config.toml:2: ");
+        says("[agents.a]\nprotocol = \"mcp\"", "config.toml:2: unknown variant `mcp`, expected `acp` or `demo`");
+        says("\n[agents.a]\nmodel = \"x/y\"", "missing field `protocol`");
+        says("\n[agents.a]\nprotocol = \"acp\"", "config.toml:2: agents.a.command is missing");
+        says("[agents.a]\nprotocol = \"acp\"\ncommand = []", "config.toml:3: agents.a.command is empty");
+        says("[agents.a]\nprotocol = \"demo\"\ncommand = [\"x\"]", "config.toml:3: agents.a.command: the demo agent is built in");
+        says("[agents.a]\nprotocol = \"demo\"\nmodel = \"\"", "config.toml:3: agents.a.model: model must be a non-empty text");
+        says("default_agent = \"\"", "config.toml:1: default_agent: agent must be a non-empty text");
+        says("[server]\nlisten =", "config.toml:2: ");
+        says("a = \"ü", "config.toml:1: ");
+    }
+
+    fn read(text: &str) -> anyhow::Result<Config> {
+        Config::parse(text, Path::new("config.toml"))
+    }
+
+    fn says(text: &str, expected: &str) {
+        let error = read(text).unwrap_err().to_string();
+        assert!(error.contains(expected), "{text:?}: {error}");
+    }
+
+    fn name(text: &str) -> AgentName {
+        AgentName::new(text).unwrap()
+    }
+}

@@ -1,0 +1,87 @@
+//! Which agents there are: the built-in one, those of `config.toml`, and well-known ones found on PATH.
+//!
+//! Never: a program started to find out whether it works; that shows when it is used.
+
+use crate::{
+    config::{Agent, AgentKind, Config},
+    data::DataDir,
+};
+use anyhow::{Context, bail};
+use everkept_agent::demo::{DemoAgent, FileMemory};
+use everkept_core::AgentName;
+use everkept_drivers::{
+    KnownAcp,
+    acp::{AcpAgent, AcpConfig, Keeper},
+    known,
+};
+use everkept_engine::AgentEntry;
+use std::{
+    collections::BTreeMap,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+pub const DEMO: &str = "demo";
+
+/// Every agent by its name, and the one to use where none is named.
+pub struct Agents {
+    pub entries: BTreeMap<AgentName, AgentEntry>,
+    pub default: AgentName,
+}
+
+impl Agents {
+    pub fn of(config: &Config, data: &DataDir) -> anyhow::Result<Self> {
+        let keeper = Keeper {
+            program: std::env::current_exe().context("cannot find this program itself, which agents run under")?,
+            args: vec!["keeper".to_owned()],
+        };
+        let demo = demo(data)?;
+        let mut entries = BTreeMap::from([(name(DEMO), AgentEntry { agent: demo.clone(), model: None })]);
+        for (known, _) in installed() {
+            let command = known.command.iter().map(|word| (*word).to_owned()).collect();
+            let acp = AcpConfig { name: known.name.to_owned(), command, env: BTreeMap::new(), keeper: keeper.clone() };
+            entries.insert(name(known.name), AgentEntry { agent: Arc::new(AcpAgent::new(acp)), model: None });
+        }
+        for (name, Agent { kind, model }) in &config.agents {
+            let entry = match kind {
+                AgentKind::Demo => AgentEntry { agent: demo.clone(), model: model.clone() },
+                AgentKind::Acp { command, env } => {
+                    let acp = AcpConfig { name: name.to_string(), command: command.clone(), env: env.clone(), keeper: keeper.clone() };
+                    AgentEntry { agent: Arc::new(AcpAgent::new(acp)), model: model.clone() }
+                }
+            };
+            entries.insert(name.clone(), entry);
+        }
+        let default = config.default_agent.clone().unwrap_or_else(|| name(DEMO));
+        if !entries.contains_key(&default) {
+            let all: Vec<_> = entries.keys().map(AgentName::as_str).collect();
+            bail!("{}: default_agent: there is no agent {default}; there are: {}", data.config().display(), all.join(", "));
+        }
+        Ok(Self { entries, default })
+    }
+}
+
+fn demo(data: &DataDir) -> anyhow::Result<Arc<DemoAgent>> {
+    let memory = FileMemory::open(data.demo()).with_context(|| format!("cannot use {}", data.demo().display()))?;
+    Ok(Arc::new(DemoAgent::new(Arc::new(memory), Arc::new(|| format!("demo-{}", uuid::Uuid::now_v7().simple())))))
+}
+
+/// The well-known agents whose program is on PATH, and where it is.
+pub fn installed() -> Vec<(&'static KnownAcp, PathBuf)> {
+    known().iter().filter_map(|agent| Some((agent, find_program(agent.command.first()?)?))).collect()
+}
+
+/// Where a program is, as the system would find it.
+pub fn find_program(program: &str) -> Option<PathBuf> {
+    let runs = |path: &Path| path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
+    if program.contains('/') {
+        return Some(PathBuf::from(program)).filter(|path| runs(path));
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|directory| directory.join(program)).find(|path| runs(path))
+}
+
+fn name(text: &str) -> AgentName {
+    AgentName::new(text).expect("names of built-in and well-known agents are good names")
+}
