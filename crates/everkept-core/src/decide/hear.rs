@@ -140,10 +140,11 @@ impl Ear {
         }
     }
 
-    /// The message the agent is writing; another name of the agent's begins another message.
+    /// The message the agent is writing; another name of the agent's begins another message. One without a name takes
+    /// all that follows: what it belongs to, nobody said.
     fn message_for(&mut self, log: &mut Log<'_>, key: Option<String>) -> MessageId {
         if let Some((held, id)) = &self.message
-            && (key.is_none() || key == *held)
+            && (key.is_none() || held.is_none() || key == *held)
         {
             return *id;
         }

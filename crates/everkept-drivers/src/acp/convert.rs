@@ -38,7 +38,8 @@ pub fn update(update: Value<'_>) -> Vec<Said> {
     let kind = fields.text("sessionUpdate").unwrap_or_default();
     let said = match kind.as_str() {
         "agent_message_chunk" => chunk_text(&fields).map(|(message, text)| vec![Said::Text { message, text }]),
-        "agent_thought_chunk" => chunk_text(&fields).map(|(message, text)| vec![Said::Reasoning { message, text }]),
+        // Some agents name a thought apart from the answer it belongs to: it goes with whatever comes next.
+        "agent_thought_chunk" => chunk_text(&fields).map(|(_, text)| vec![Said::Reasoning { message: None, text }]),
         "tool_call" => tool_call(&fields),
         "tool_call_update" => tool_update(&fields).map(|said| vec![said]),
         "plan" => fields.get("entries").map(|entries| vec![Said::Plan { entries: Payload::Json(entries.json()) }]),
