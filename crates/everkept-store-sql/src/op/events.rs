@@ -53,6 +53,9 @@ async fn read_segment<T: Tx>(tx: &mut T, query: &EventsQuery, segment: Segment, 
         let rows = tx.rows(&sql, &args).await?;
         let last_piece = (rows.len() as u64) < piece;
         for row in rows {
+            if found.is_full() {
+                return Ok(());
+            }
             let row = EventRow::read(row)?;
             let last = row.seq;
             row.unpack(&segment, found)?;

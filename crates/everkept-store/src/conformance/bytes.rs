@@ -2,7 +2,7 @@
 
 use super::{
     Stores,
-    hand::{Hand, blob_of, id, log},
+    hand::{Hand, assert_same, blob_of, id, log},
     ok,
 };
 use crate::{Commit, Raw, Store};
@@ -90,17 +90,17 @@ pub async fn packing_changes_no_byte_of_what_is_read(stores: &impl Stores) {
     hand.say(session, turn, "in the next context").await;
     let before = log(&*store, session).await;
     ok(store.pack(session, turn)).await;
-    assert_eq!(log(&*store, session).await, before, "a turn that has not ended stays as it is");
+    assert_same(&log(&*store, session).await, &before);
     hand.end(session, turn).await;
     let other = hand.talk(session, "short", &["one"]).await;
     let before = log(&*store, session).await;
     let child = hand.fork(session, None).await;
     for turn in [turn, other, turn, id(TurnId::PREFIX, 7_777)] {
         ok(store.pack(session, turn)).await;
-        assert_eq!(log(&*store, session).await, before);
+        assert_same(&log(&*store, session).await, &before);
     }
     ok(store.pack(child, turn)).await;
-    assert_eq!(log(&*store, child).await[..before.len()], before[..]);
+    assert_same(&log(&*store, child).await[..before.len()], &before);
     // Every single event and every page that begins or ends inside a packed row.
     for step in [1, 7, 64] {
         for from in (0..before.len()).step_by(11) {
@@ -111,7 +111,7 @@ pub async fn packing_changes_no_byte_of_what_is_read(stores: &impl Stores) {
                 limit: 50,
                 ..crate::EventsQuery::default()
             };
-            assert_eq!(ok(store.events(query)).await, before[from..(from + step.min(50)).min(before.len())]);
+            assert_same(&ok(store.events(query)).await, &before[from..(from + step.min(50)).min(before.len())]);
         }
     }
     let report = ok(crate::verify(&*store, &mut |_| {})).await;

@@ -255,6 +255,14 @@ impl<'a> Hand<'a> {
     }
 }
 
+/// Fails on the first event that differs, and shows that one only.
+pub fn assert_same(found: &[StoredEvent], expected: &[StoredEvent]) {
+    for (found, expected) in found.iter().zip(expected) {
+        assert_eq!(found, expected);
+    }
+    assert_eq!(found.len(), expected.len());
+}
+
 /// All events of a session.
 pub async fn log(store: &dyn Store, session: SessionId) -> Vec<StoredEvent> {
     ok(store.events(EventsQuery { session: Some(session), limit: u32::MAX, ..EventsQuery::default() })).await
