@@ -68,7 +68,9 @@ impl State {
             Body::TurnStarted(_) => self.start_turn(event),
             Body::TurnWaiting(_) => self.with_turn(event, |turn| turn.state = TurnState::Waiting),
             Body::TurnCancelling(_) => self.with_turn(event, |turn| turn.cancelling = true),
-            Body::TurnRetried(_) => {}
+            Body::TurnRetried(data) => {
+                self.next_attempt = event.turn.and_then(|id| self.turn(id)).map(|entry| (data.by, entry.slot));
+            }
             Body::TurnEnded(data) => self.end_turn(event, data.state, &data.reason, data.error.clone()),
             Body::MessageAdded(data) => self.add_message(event, data),
             Body::PartDelta(data) => {
@@ -196,10 +198,7 @@ impl State {
         let Some(id) = event.turn else { return };
         self.settle_revert();
         let at = self.turns.len();
-        let earlier = data.request_message.filter(|_| data.attempt > 1).and_then(|message| {
-            let same = |entry: &&TurnEntry| entry.turn.request_message == Some(message);
-            self.turns.iter().rev().find(same).map(|entry| entry.slot)
-        });
+        let earlier = self.next_attempt.take().filter(|(by, _)| *by == id).map(|(_, slot)| slot);
         let slot = match earlier {
             Some(slot) => {
                 if let SlotKind::Turns(attempts) = &mut self.slots[slot].kind {
@@ -256,6 +255,8 @@ impl State {
                 replaced = turn.request_message.replace(message);
             }
             if let Some(agent) = &data.agent {
+                // An agent session that was asked for is its agent's own.
+                turn.agent_session = turn.agent_session.take().filter(|_| turn.agent == *agent);
                 turn.agent.clone_from(agent);
             }
             if let Some(because) = data.agent_because {
@@ -337,9 +338,19 @@ impl State {
                 self.slots[slot].hidden = true;
             } else {
                 attempts.retain(|attempt| Some(*attempt) != at);
+                self.give_back_request(slot, id);
             }
         }
         self.list_hidden();
+    }
+
+    /// An edit of a dropped attempt had replaced a request that the older attempt still answers.
+    fn give_back_request(&mut self, slot: usize, dropped: TurnId) {
+        let SlotKind::Turns(attempts) = &self.slots[slot].kind else { return };
+        let held = attempts.last().and_then(|&at| self.turns[at].turn.request_message);
+        let edited = self.turn(dropped).and_then(|entry| entry.turn.request_message).filter(|edited| Some(*edited) != held);
+        self.session.replaced.retain(|replaced| Some(*replaced) != held);
+        self.session.replaced.extend(edited);
     }
 
     fn add_message(&mut self, event: &Event, data: &MessageAdded) {

@@ -27,6 +27,26 @@ impl Json {
         Self(RawValue::from_string("{}".into()).expect("{} is JSON"))
     }
 
+    /// How deep arrays and objects lie in each other.
+    pub fn depth(&self) -> usize {
+        let (mut depth, mut deepest, mut in_text, mut escaped) = (0usize, 0, false, false);
+        for byte in self.get().bytes() {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' if in_text => escaped = true,
+                b'"' => in_text = !in_text,
+                _ if in_text => {}
+                b'[' | b'{' => {
+                    depth += 1;
+                    deepest = deepest.max(depth);
+                }
+                b']' | b'}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+        deepest
+    }
+
     /// A line break in JSON can only stand between tokens; a blank says the same and keeps one event on one line.
     fn on_one_line(self) -> Self {
         if !self.get().contains(['\n', '\r']) {

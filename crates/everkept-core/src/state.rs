@@ -40,6 +40,8 @@ pub struct State {
     pub(crate) tools: BTreeMap<String, OpenTool>,
     /// How many parts the running turn has begun; names the next one.
     pub(crate) parts_made: u64,
+    /// The turn that is about to be queued as a newer attempt, and the place it takes.
+    pub(crate) next_attempt: Option<(TurnId, usize)>,
 }
 
 #[derive(Debug, Clone)]
@@ -173,6 +175,7 @@ impl State {
             open_parts: BTreeMap::new(),
             tools: BTreeMap::new(),
             parts_made: 0,
+            next_attempt: None,
         }
     }
 
@@ -218,6 +221,11 @@ impl State {
     /// The context that was in force after event `seq`.
     pub fn context_at(&self, seq: u64) -> u32 {
         u32::try_from(self.clears.iter().take_while(|cleared| **cleared <= seq).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether a newer attempt at the same request counts in the turn's place.
+    pub(crate) fn is_superseded(&self, id: TurnId) -> bool {
+        self.latest_attempt(id).is_some_and(|latest| latest.turn.id != id)
     }
 
     pub fn is_visible(&self, id: TurnId) -> bool {

@@ -12,6 +12,9 @@ pub const MAX_TITLE_BYTES: usize = 1_000;
 /// The most bytes of a session's metadata, as JSON.
 pub const MAX_METADATA_BYTES: usize = 16 * 1024;
 
+/// How deep a session's metadata may nest: what every reader of JSON takes.
+pub const MAX_METADATA_DEPTH: usize = 64;
+
 pub(super) fn create(mut log: Log<'_>, command: CreateSession) -> Result<Vec<Event>, Refusal> {
     if log.state.head > 0 {
         return Err(Refusal::SessionExists(command.session));
@@ -146,6 +149,9 @@ fn check_metadata(metadata: Option<&Json>) -> Result<(), Refusal> {
     let Some(metadata) = metadata else { return Ok(()) };
     if metadata.get().len() > MAX_METADATA_BYTES {
         return Err(Refusal::invalid("metadata", format!("must be at most {MAX_METADATA_BYTES} bytes of JSON")));
+    }
+    if metadata.depth() > MAX_METADATA_DEPTH {
+        return Err(Refusal::invalid("metadata", format!("must nest at most {MAX_METADATA_DEPTH} deep")));
     }
     if !metadata.get().starts_with('{') {
         return Err(Refusal::invalid("metadata", "must be an object"));

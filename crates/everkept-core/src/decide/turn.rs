@@ -13,10 +13,8 @@ use crate::{
 
 pub(super) fn submit(mut log: Log<'_>, command: SubmitTurn) -> Result<Vec<Event>, Refusal> {
     log.alive()?;
+    check_open(&log)?;
     let state = log.state;
-    if state.session.archived_at.is_some() {
-        return Err(Refusal::SessionArchived(state.session.id));
-    }
     check_parts(&command.parts)?;
     let (agent, agent_because) = resolve_agent(state, command.agent.as_ref(), &command.known)?;
     let (model, model_because) = resolve_model(state, &agent, command.model.as_ref(), &command.known);
@@ -91,6 +89,10 @@ pub(super) fn edit(mut log: Log<'_>, command: EditTurn) -> Result<Vec<Event>, Re
     }
     let turn = Some(command.turn);
     match command.request {
+        Some(_) if entry.turn.continues.is_some() => {
+            let problem = "cannot be edited: the turn continues another and asks nothing itself";
+            return Err(Refusal::invalid("input", problem));
+        }
         Some((message, parts)) => {
             check_parts(&parts)?;
             edited.request_message = Some(message);
@@ -173,13 +175,14 @@ pub(super) fn go_on(mut log: Log<'_>, command: AgainTurn) -> Result<Vec<Event>, 
     if asked.turn.state.is_open() {
         return Err(Refusal::TurnOpen(command.turn));
     }
-    if !log.state.is_visible(command.turn) {
+    if !log.state.is_visible(command.turn) || log.state.is_superseded(command.turn) {
         return Err(Refusal::TurnHidden(command.turn));
     }
     let open = |entry: &&TurnEntry| entry.turn.continues == Some(command.turn) && entry.turn.state.is_open();
     if log.state.turns.iter().any(|entry| open(&entry)) {
         return log.done();
     }
+    check_open(&log)?;
     check_queue(&log)?;
     withdraw_review(&mut log, command.turn);
     let queued = queued_like(&log, &asked, &command, 1, Some(command.turn))?;
@@ -189,8 +192,12 @@ pub(super) fn go_on(mut log: Log<'_>, command: AgainTurn) -> Result<Vec<Event>, 
 
 pub(super) fn begin(mut log: Log<'_>, command: BeginTurn) -> Result<Vec<Event>, Refusal> {
     let entry = find(&log, command.turn)?;
-    if !is_queued(entry.turn.state) || log.state.running.is_some() {
+    if !log.state.queue.contains(&command.turn) {
         return Err(Refusal::TurnNotQueued(command.turn));
+    }
+    // First come, first served: the queue is no heap to choose from.
+    if let Some(first) = log.state.current_turn().filter(|first| *first != command.turn) {
+        return Err(Refusal::SessionBusy(first));
     }
     let agent = entry.turn.agent.clone();
     let turn = Some(command.turn);
@@ -346,6 +353,14 @@ fn check_parts(parts: &[NewPart]) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// An archived session takes no new turn.
+fn check_open(log: &Log<'_>) -> Result<(), Refusal> {
+    match log.state.session.archived_at {
+        Some(_) => Err(Refusal::SessionArchived(log.state.session.id)),
+        None => Ok(()),
+    }
+}
+
 fn check_queue(log: &Log<'_>) -> Result<(), Refusal> {
     if log.state.queue.len() >= MAX_QUEUE {
         return Err(Refusal::QueueFull { limit: MAX_QUEUE });
@@ -371,6 +386,7 @@ fn again(log: &mut Log<'_>, latest: &TurnEntry, command: &AgainTurn, cause: Retr
     if !log.state.is_visible(latest.turn.id) {
         return Err(Refusal::TurnHidden(latest.turn.id));
     }
+    check_open(log)?;
     check_queue(log)?;
     withdraw_review(log, latest.turn.id);
     let queued = queued_like(log, latest, command, latest.turn.attempt + 1, latest.turn.continues)?;
@@ -398,13 +414,13 @@ fn queued_like(
     };
     Ok(TurnQueued {
         request_message: old.request_message,
+        agent_session: old.agent_session.clone().filter(|_| agent == old.agent),
         agent,
         agent_because,
         model,
         model_because,
         attempt,
         continues,
-        agent_session: old.agent_session.clone(),
     })
 }
 

@@ -1,0 +1,4 @@
+//! The core as its users call it.
+
+mod again;
+mod support;
