@@ -40,7 +40,7 @@ pub struct Forked {
 }
 
 pub fn fork(parent: &State, command: Fork, now: Timestamp) -> Result<Forked, Refusal> {
-    if parent.session.deleted_at.is_some() {
+    if parent.head == 0 || parent.session.deleted_at.is_some() {
         return Err(Refusal::SessionNotFound);
     }
     check_title(command.title.as_deref())?;

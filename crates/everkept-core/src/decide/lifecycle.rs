@@ -69,6 +69,7 @@ pub(super) fn update(mut log: Log<'_>, command: UpdateSession) -> Result<Vec<Eve
 }
 
 pub(super) fn release_thread(mut log: Log<'_>) -> Result<Vec<Event>, Refusal> {
+    log.alive()?;
     if log.state.session.thread.is_some() {
         log.add(None, SessionUpdated { thread: Some(None), ..SessionUpdated::default() });
     }
@@ -76,6 +77,7 @@ pub(super) fn release_thread(mut log: Log<'_>) -> Result<Vec<Event>, Refusal> {
 }
 
 pub(super) fn delete(mut log: Log<'_>) -> Result<Vec<Event>, Refusal> {
+    log.made()?;
     if log.state.session.deleted_at.is_some() {
         return log.done();
     }
@@ -87,6 +89,7 @@ pub(super) fn delete(mut log: Log<'_>) -> Result<Vec<Event>, Refusal> {
 }
 
 pub(super) fn restore(mut log: Log<'_>) -> Result<Vec<Event>, Refusal> {
+    log.made()?;
     if log.state.session.deleted_at.is_some() {
         log.add(None, SessionRestored {});
     }

@@ -59,11 +59,16 @@ impl Log<'_> {
         Ok(self.events)
     }
 
-    /// Refuses a session that is in the trash: for everyone it is not there.
+    /// Refuses a session that was never made or is in the trash: for everyone it is not there.
     fn alive(&self) -> Result<(), Refusal> {
+        self.made()?;
         match self.state.session.deleted_at {
             Some(_) => Err(Refusal::SessionNotFound),
             None => Ok(()),
         }
+    }
+
+    fn made(&self) -> Result<(), Refusal> {
+        if self.state.head == 0 { Err(Refusal::SessionNotFound) } else { Ok(()) }
     }
 }

@@ -27,9 +27,9 @@ pub(super) fn submit(mut log: Log<'_>, command: SubmitTurn) -> Result<Vec<Event>
         if !command.earlier.is_empty() {
             return Err(Refusal::SessionBusy(current));
         }
-        check_queue(&log)?;
-        if command.if_busy == IfBusy::Interrupt {
-            interrupt_all(&mut log);
+        match command.if_busy {
+            IfBusy::Interrupt => interrupt_all(&mut log),
+            IfBusy::Queue | IfBusy::Reject => check_queue(&log)?,
         }
     }
     for message in &command.earlier {
@@ -81,8 +81,8 @@ pub(super) fn edit(mut log: Log<'_>, command: EditTurn) -> Result<Vec<Event>, Re
         edited.agent = Some(agent);
         edited.agent_because = Some(because);
     }
-    if command.model.is_some() || command.agent.is_some() {
-        let agent = edited.agent.as_ref().unwrap_or(&entry.turn.agent);
+    let agent = edited.agent.as_ref().unwrap_or(&entry.turn.agent);
+    if command.model.is_some() || *agent != entry.turn.agent {
         let (model, because) = resolve_model(log.state, agent, command.model.as_ref(), &command.known);
         edited.model = Some(model);
         edited.model_because = Some(because);
@@ -116,6 +116,7 @@ pub(super) fn drop_queued(mut log: Log<'_>, turn: TurnId) -> Result<Vec<Event>, 
 }
 
 pub(super) fn cancel(mut log: Log<'_>, turn: TurnId) -> Result<Vec<Event>, Refusal> {
+    log.alive()?;
     let entry = find(&log, turn)?;
     match entry.turn.state {
         TurnState::Queued => {
@@ -191,6 +192,7 @@ pub(super) fn go_on(mut log: Log<'_>, command: AgainTurn) -> Result<Vec<Event>, 
 }
 
 pub(super) fn begin(mut log: Log<'_>, command: BeginTurn) -> Result<Vec<Event>, Refusal> {
+    log.alive()?;
     let entry = find(&log, command.turn)?;
     if !log.state.queue.contains(&command.turn) {
         return Err(Refusal::TurnNotQueued(command.turn));

@@ -1,4 +1,5 @@
 //! The core as its users call it.
 
 mod again;
+mod queue;
 mod support;
