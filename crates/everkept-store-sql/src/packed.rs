@@ -27,24 +27,21 @@ pub struct Packed {
 impl Packer {
     /// Adds event `seq`; gives its bytes back when they do not go on with the run.
     pub fn add(&mut self, seq: u64, body: Vec<u8>) -> Option<Vec<u8>> {
-        let fits = match (self.bodies.first(), Delta::of(&body, seq)) {
+        let Some(first) = self.bodies.first() else {
             // Anything can begin a run; what is no delta ends it at once.
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(first), Some(delta)) => {
-                seq == self.first + self.bodies.len() as u64
-                    && (self.bodies.len() as u64) < MAX_PACKED
-                    && self.text < MAX_TEXT
-                    && Delta::of(first, self.first).is_some_and(|head| head.shared() == delta.shared())
-            }
-        };
-        if !fits {
-            return Some(body);
-        }
-        if self.bodies.is_empty() {
             self.first = seq;
+            self.text = body.len();
+            self.bodies.push(body);
+            return None;
+        };
+        let next = self.first + self.bodies.len() as u64;
+        let room = (self.bodies.len() as u64) < MAX_PACKED && self.text < MAX_TEXT;
+        let head = Delta::of(first, self.first);
+        let fitting = Delta::of(&body, seq).filter(|delta| head.is_some_and(|head| head.shared() == delta.shared()));
+        match fitting {
+            Some(delta) if seq == next && room => self.text += delta.text.len(),
+            Some(_) | None => return Some(body),
         }
-        self.text += body.len();
         self.bodies.push(body);
         None
     }

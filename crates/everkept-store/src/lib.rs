@@ -88,8 +88,9 @@ pub trait Store: Send + Sync {
     fn all_sessions(&self, after: Option<SessionId>, limit: u32) -> Answer<'_, Vec<SessionId>>;
     /// Everything kept beside the events of one session, for `verify` to compare.
     fn rows(&self, session: SessionId) -> Answer<'_, Vec<Record>>;
-    /// The kept hash chain after event `seq`; none where there is no such event, or it stands inside a packed row.
-    fn chain(&self, session: SessionId, seq: u64) -> Answer<'_, Option<Chain>>;
+    /// The kept hash chain after each event from `after` on, in order, for `verify` to compare. A packed row has only that
+    /// of its last event. At the end of the log the chain that the next event will go on from follows, under the head's number.
+    fn chains(&self, session: SessionId, after: u64, limit: u32) -> Answer<'_, Vec<(u64, Chain)>>;
     /// A consistent copy of everything, made while the store goes on.
     fn backup(&self, to: std::path::PathBuf) -> Answer<'_, ()>;
 }

@@ -3,9 +3,9 @@
 //!
 //! Never repairs, and never stops at the first damage.
 
-use crate::{CHAIN_START, EventsQuery, Problem, Store, StoreFault, StoredEvent, decode, link};
+use crate::{CHAIN_START, Chain, EventsQuery, Problem, Store, StoreFault, StoredEvent, decode, link};
 use everkept_core::{MessageRecord, ParentKind, Record, SessionId, State, TurnRecord, owed};
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 /// How many events or sessions are read at a time.
 const PIECE: u32 = 500;
@@ -61,7 +61,7 @@ pub async fn verify(store: &dyn Store, progress: &mut dyn FnMut(u64)) -> Result<
 }
 
 async fn verify_session(store: &dyn Store, session: SessionId, report: &mut Report) -> Result<(), StoreFault> {
-    let mut replay = Replay { state: State::new(session), seq: 0, chain: CHAIN_START, whole: true };
+    let mut replay = Replay { state: State::new(session), seq: 0, chain: CHAIN_START, chains: Vec::new(), whole: true, linked: true };
     let mut damages = Vec::new();
     let head = store.head(session).await?.map_or(0, |head| head.seq);
     while replay.seq < head {
@@ -71,7 +71,11 @@ async fn verify_session(store: &dyn Store, session: SessionId, report: &mut Repo
                 replay.whole = false;
                 break;
             }
-            Ok(events) => replay.take(&events, &mut damages),
+            Ok(events) => {
+                let kept = store.chains(session, replay.seq, PIECE).await?;
+                replay.take(&events, &mut damages);
+                replay.compare_chains(&kept, &mut damages);
+            }
             Err(seq) => {
                 for one in replay.seq + 1..seq {
                     if let Ok(events) = read(store, session, one - 1, 1).await? {
@@ -84,14 +88,15 @@ async fn verify_session(store: &dyn Store, session: SessionId, report: &mut Repo
             }
         }
     }
-    if replay.whole && head > 0 && store.chain(session, head).await? != Some(replay.chain) {
-        let seq = first_unlinked(store, session, head).await?;
-        damages.push((Place::Event(seq), "the hash chain does not lead here".into()));
-    }
     // Rows are only as good as the replay: with events missing there is nothing to compare them with.
     if replay.whole {
-        let kept = store.rows(session).await?;
-        compare(&expected_rows(&replay.state), &kept, &mut damages);
+        match store.rows(session).await {
+            Ok(kept) => compare(&expected_rows(&replay.state), &kept, &mut damages),
+            Err(StoreFault { problem: Problem::Corrupt { seq, .. }, .. }) => {
+                damages.push((Place::Row(format!("the row at event {seq}")), "cannot be read".into()));
+            }
+            Err(fault) => return Err(fault),
+        }
     }
     report.events += replay.seq;
     report.damages.extend(damages.into_iter().map(|(place, what)| Damage { session, place, what }));
@@ -110,13 +115,18 @@ async fn read(store: &dyn Store, session: SessionId, after: u64, limit: u32) -> 
 struct Replay {
     state: State,
     seq: u64,
-    chain: crate::Chain,
+    chain: Chain,
+    /// The chain after each event of the last piece.
+    chains: Vec<(u64, Chain)>,
     /// No event was missing or damaged so far.
     whole: bool,
+    /// Every kept chain was right so far.
+    linked: bool,
 }
 
 impl Replay {
     fn take(&mut self, events: &[StoredEvent], damages: &mut Vec<(Place, String)>) {
+        self.chains.clear();
         for stored in events {
             let seq = self.seq + 1;
             (_, self.chain) = link(&self.chain, &stored.bytes);
@@ -132,28 +142,20 @@ impl Replay {
                 }
             }
             self.seq = seq;
+            self.chains.push((seq, self.chain));
         }
     }
-}
 
-/// The first event whose kept chain is not what the events before it lead to.
-async fn first_unlinked(store: &dyn Store, session: SessionId, head: u64) -> Result<u64, StoreFault> {
-    let mut chain = CHAIN_START;
-    let mut seq = 0;
-    while seq < head {
-        let Ok(events) = read(store, session, seq, PIECE).await? else { break };
-        for stored in &events {
-            (_, chain) = link(&chain, &stored.bytes);
-            if store.chain(session, stored.seq).await?.is_some_and(|kept| kept != chain) {
-                return Ok(stored.seq);
+    /// After damage no chain is right any more: it is told where that begins, once.
+    fn compare_chains(&mut self, kept: &[(u64, Chain)], damages: &mut Vec<(Place, String)>) {
+        for (seq, chain) in kept.iter().filter(|_| self.whole) {
+            let worked_out = self.chains.iter().find(|(at, _)| at == seq);
+            if self.linked && worked_out.is_some_and(|(_, worked_out)| worked_out != chain) {
+                damages.push((Place::Event(*seq), "the events up to here do not lead to its hash chain".into()));
+                self.linked = false;
             }
         }
-        match events.last() {
-            Some(last) => seq = last.seq,
-            None => break,
-        }
     }
-    Ok(head)
 }
 
 /// All rows that belong to a session in this state. Those of inherited turns and messages are the parent's.
@@ -169,20 +171,16 @@ fn expected_rows(state: &State) -> Vec<Record> {
 }
 
 fn compare(expected: &[Record], kept: &[Record], damages: &mut Vec<(Place, String)>) {
+    let mut unexplained: BTreeMap<String, &Record> = kept.iter().map(|row| (key(row), row)).collect();
     for row in expected {
         let place = Place::Row(key(row));
-        match kept.iter().find(|held| key(held) == key(row)) {
+        match unexplained.remove(&key(row)) {
             Some(held) if held == row => {}
             Some(_) => damages.push((place, "differs from what the events lead to".into())),
-            None if matches!(row, Record::Owed(due) if due.is_empty()) => {}
             None => damages.push((place, "missing".into())),
         }
     }
-    for row in kept {
-        if !expected.iter().any(|wanted| key(wanted) == key(row)) {
-            damages.push((Place::Row(key(row)), "not led to by any event".into()));
-        }
-    }
+    damages.extend(unexplained.into_keys().map(|key| (Place::Row(key), "not led to by any event".into())));
 }
 
 fn key(row: &Record) -> String {

@@ -2,7 +2,7 @@
 //!
 //! Never counts outside the transaction: head, fence and chain are read in it, and compared again as they are written.
 
-use super::{Stop, answers::keep_answer, blobs, events::chain, json};
+use super::{Stop, answers::keep_answer, blobs, events::chain_at, json};
 use crate::tx::{Arg, Tx, int};
 use everkept_core::{
     Body, Effect, Event, MAX_EVENT_BYTES, MessageRecord, Question, QuestionId, Record, Role, Session, SessionState, TurnRecord,
@@ -92,7 +92,7 @@ async fn hold<T: Tx>(tx: &mut T, write: &LogWrite) -> Result<Held, Stop> {
         }
         (Some(_), _) => return Err(conflict),
         (None, None) => Held { head: 0, chain: CHAIN_START, cut: 0, new: true },
-        (None, Some((parent, cut))) => match chain(tx, *parent, *cut).await? {
+        (None, Some((parent, cut))) => match chain_at(tx, *parent, *cut).await? {
             Some(chain) => Held { head: *cut, chain, cut: *cut, new: true },
             None => return Err(conflict),
         },

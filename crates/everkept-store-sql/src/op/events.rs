@@ -139,8 +139,27 @@ impl EventRow {
     }
 }
 
+/// The kept chains after `after`, and at the end of the log the one it goes on from.
+pub async fn chains<T: Tx>(tx: &mut T, session: SessionId, after: u64, limit: u64) -> Result<Vec<(u64, Chain)>, Stop> {
+    let sql = "SELECT seq, chain FROM event WHERE log = $1 AND seq > $2 AND seq <= $3 ORDER BY seq LIMIT $4";
+    let mut found = Vec::new();
+    for segment in segments(tx, session).await? {
+        let missing = limit - found.len() as u64;
+        let args = [(&segment.log).into(), int(segment.from.max(after)), int(segment.to), int(missing)];
+        for row in tx.rows(sql, &args).await? {
+            found.push((row.number(0)?, row.fixed(1)?));
+        }
+    }
+    if (found.len() as u64) < limit {
+        for row in tx.rows("SELECT head, chain FROM log WHERE session = $1", &[(&session).into()]).await? {
+            found.push((row.number(0)?, row.fixed(1)?));
+        }
+    }
+    Ok(found)
+}
+
 /// The chain after event `seq` of a session, `CHAIN_START` before its first.
-pub async fn chain<T: Tx>(tx: &mut T, session: SessionId, seq: u64) -> Result<Option<Chain>, Stop> {
+pub async fn chain_at<T: Tx>(tx: &mut T, session: SessionId, seq: u64) -> Result<Option<Chain>, Stop> {
     let segments = segments(tx, session).await?;
     if seq == 0 {
         return Ok((!segments.is_empty()).then_some(CHAIN_START));

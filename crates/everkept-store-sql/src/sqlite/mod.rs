@@ -9,6 +9,8 @@ mod open;
 mod readers;
 mod schema;
 mod search;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use crate::op::{self, Stop};
@@ -59,16 +61,12 @@ enum Runner {
 }
 
 struct Threads {
-    /// Taken away when the store closes.
-    queues: Option<Queues>,
+    /// Both are taken away when the store closes.
+    writes: Option<mpsc::Sender<Box<dyn Job>>>,
+    reads: Option<mpsc::Sender<readers::Read>>,
     readers: Vec<JoinHandle<()>>,
     writer: Option<JoinHandle<()>>,
     backups: Mutex<Vec<JoinHandle<()>>>,
-}
-
-struct Queues {
-    writes: mpsc::Sender<Box<dyn Job>>,
-    reads: mpsc::Sender<readers::Read>,
 }
 
 impl SqliteStore {
@@ -107,8 +105,8 @@ impl SqliteStore {
                 Box::pin(std::future::ready(answer))
             }
             Runner::Threads(threads) => Box::pin(async move {
-                let Some(queues) = &threads.queues else { return Err(gone()) };
-                if queues.writes.send(job).await.is_err() {
+                let Some(writes) = &threads.writes else { return Err(gone()) };
+                if writes.send(job).await.is_err() {
                     return Err(gone());
                 }
                 answer.await.unwrap_or_else(|_| Err(gone()))
@@ -134,7 +132,7 @@ impl SqliteStore {
         match &self.runner {
             Runner::Inline(writer) => {
                 let writer = held(writer);
-                let found = readers::read(writer.connection(), &self.directory, &self.health, doing, body);
+                let found = readers::read(&writer.connection, &self.directory, &self.health, doing, body);
                 Box::pin(std::future::ready(found))
             }
             Runner::Threads(threads) => {
@@ -145,8 +143,8 @@ impl SqliteStore {
                     let _ = reply.send(readers::read(connection, &directory, &health, doing, body));
                 });
                 Box::pin(async move {
-                    let Some(queues) = &threads.queues else { return Err(closed()) };
-                    if queues.reads.send(read).await.is_err() {
+                    let Some(reads) = &threads.reads else { return Err(closed()) };
+                    if reads.send(read).await.is_err() {
                         return Err(closed());
                     }
                     answer.await.unwrap_or_else(|_| Err(closed()))
@@ -162,7 +160,7 @@ impl Threads {
         let (reads, waiting) = mpsc::channel(READ_QUEUE);
         let waiting = Arc::new(Mutex::new(waiting));
         let mut threads =
-            Threads { queues: Some(Queues { writes, reads }), readers: Vec::new(), writer: None, backups: Mutex::new(Vec::new()) };
+            Threads { writes: Some(writes), reads: Some(reads), readers: Vec::new(), writer: None, backups: Mutex::new(Vec::new()) };
         for _ in 0..readers {
             let connection = open::open_reader(directory)?;
             let waiting = Arc::clone(&waiting);
@@ -176,13 +174,17 @@ impl Threads {
 impl Drop for Threads {
     /// The readers first, so that the writer is the one to close the file.
     fn drop(&mut self) {
-        self.queues = None;
+        self.reads = None;
         let backups = self.backups.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for thread in backups.drain(..).chain(self.readers.drain(..)).chain(self.writer.take()) {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the store panicked");
-            }
-        }
+        backups.drain(..).chain(self.readers.drain(..)).for_each(join);
+        self.writes = None;
+        self.writer.take().into_iter().for_each(join);
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a thread of the store panicked");
     }
 }
 
@@ -335,8 +337,8 @@ impl Store for SqliteStore {
         self.read(move || format!("read the rows of session {session}"), move |tx| answer(op::rows(tx, session)))
     }
 
-    fn chain(&self, session: SessionId, seq: u64) -> Answer<'_, Option<Chain>> {
-        self.read(move || format!("read the chain of session {session}"), move |tx| answer(op::chain(tx, session, seq)))
+    fn chains(&self, session: SessionId, after: u64, limit: u32) -> Answer<'_, Vec<(u64, Chain)>> {
+        self.read(move || format!("read the chain of session {session}"), move |tx| answer(op::chains(tx, session, after, limit.into())))
     }
 
     fn backup(&self, to: PathBuf) -> Answer<'_, ()> {

@@ -101,8 +101,9 @@ where
     }
 }
 
+/// The connection that writes.
 pub struct Writer {
-    connection: Connection,
+    pub connection: Connection,
     directory: PathBuf,
     health: Arc<Health>,
     /// The latest wall time that is on disk.
@@ -238,10 +239,6 @@ impl Writer {
                 }
             },
         }
-    }
-
-    pub fn connection(&self) -> &Connection {
-        &self.connection
     }
 
     fn statement_if(&self, wanted: bool, sql: &str) -> Result<(), SqlFault> {

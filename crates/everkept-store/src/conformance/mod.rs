@@ -17,7 +17,7 @@ pub use answers::*;
 pub use bytes::*;
 pub use events::*;
 pub use forks::*;
-pub use hand::Hand;
+pub use hand::{Hand, log};
 pub use lists::*;
 pub use questions::*;
 pub use script::*;

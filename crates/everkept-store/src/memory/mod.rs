@@ -207,8 +207,8 @@ impl Store for MemoryStore {
         ready(Ok(self.kept().rows(session)))
     }
 
-    fn chain(&self, session: SessionId, seq: u64) -> Answer<'_, Option<Chain>> {
-        ready(Ok(self.kept().chain(session, seq)))
+    fn chains(&self, session: SessionId, after: u64, limit: u32) -> Answer<'_, Vec<(u64, Chain)>> {
+        ready(Ok(self.kept().chains(session, after, limit as usize)))
     }
 
     fn backup(&self, _to: PathBuf) -> Answer<'_, ()> {

@@ -47,6 +47,7 @@ impl Kept {
         found
     }
 
+    /// The chain after event `seq`.
     pub fn chain(&self, session: SessionId, seq: u64) -> Option<Chain> {
         if seq == 0 {
             return self.logs.contains_key(&session).then_some(CHAIN_START);
@@ -54,6 +55,17 @@ impl Kept {
         let segments = self.segments(session);
         let segment = segments.iter().find(|segment| segment.from < seq && seq <= segment.to)?;
         self.logs[&segment.log].own(seq - 1, seq).first().map(|kept| kept.chain)
+    }
+
+    pub fn chains(&self, session: SessionId, after: u64, limit: usize) -> Vec<(u64, Chain)> {
+        let mut found = Vec::new();
+        for segment in self.segments(session) {
+            let own = self.logs[&segment.log].own(segment.from.max(after), segment.to);
+            found.extend(own.iter().map(|kept| (kept.stored.seq, kept.chain)));
+        }
+        found.extend(self.logs.get(&session).map(|log| (log.head().seq, log.chain)));
+        found.truncate(limit);
+        found
     }
 
     pub fn sessions(&self, query: &SessionsQuery) -> Page<Session> {

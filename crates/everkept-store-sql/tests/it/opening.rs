@@ -1,0 +1,151 @@
+//! Opening a database: what is refused is refused before anything is touched.
+
+use crate::{BOTH, furnish, open, raw};
+use everkept_core::Timestamp;
+use everkept_store::{
+    Problem, Store, StoreFault,
+    conformance::{block_on, log},
+    verify,
+};
+use everkept_store_sql::SqliteStore;
+use rusqlite::Connection;
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+use tempfile::TempDir;
+
+fn refusal(directory: &Path) -> Problem {
+    let mut problems = BOTH.map(|mode| match SqliteStore::open(directory, mode) {
+        Err(StoreFault { problem, may_have_happened: false, .. }) => problem,
+        Err(fault) => panic!("{fault:?}"),
+        Ok(_) => panic!("{} must not open", directory.display()),
+    });
+    assert_eq!(problems[0], problems[1]);
+    std::mem::replace(&mut problems[0], Problem::Full)
+}
+
+/// Every file there and what is in it.
+fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
+#[test]
+fn r5_newer_schema_is_refused_untouched() {
+    let directory = tempfile::tempdir().unwrap();
+    block_on(furnish(&open(directory.path())));
+    raw(directory.path()).pragma_update(None, "user_version", 99).unwrap();
+    let before = files(directory.path());
+    assert_eq!(before.len(), 1);
+    assert_eq!(refusal(directory.path()), Problem::Newer { found: 99, known: 1 });
+    assert_eq!(files(directory.path()), before);
+}
+
+#[test]
+fn r5_a_newer_schema_that_stands_in_the_write_ahead_log_only_is_refused_untouched() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    drop(open(one.path()));
+    let newer = raw(one.path());
+    newer.pragma_update(None, "user_version", 99).unwrap();
+    // As after a power cut: the connection has not closed.
+    for name in ["everkept.db", "everkept.db-wal"] {
+        fs::copy(one.path().join(name), other.path().join(name)).unwrap();
+    }
+    let before = files(other.path());
+    assert_eq!(refusal(other.path()), Problem::Newer { found: 99, known: 1 });
+    let mut after = files(other.path());
+    after.remove(&other.path().join("everkept.db-shm"));
+    assert_eq!(after, before);
+}
+
+#[test]
+fn a_file_that_is_not_ours_is_refused_untouched() {
+    let garbage = tempfile::tempdir().unwrap();
+    fs::write(garbage.path().join("everkept.db"), "no database at all, but long enough to have a header".repeat(9)).unwrap();
+    let foreign = tempfile::tempdir().unwrap();
+    raw(foreign.path()).execute_batch("CREATE TABLE theirs (x); PRAGMA user_version = 1;").unwrap();
+    let unversioned = tempfile::tempdir().unwrap();
+    raw(unversioned.path()).execute_batch("CREATE TABLE theirs (x);").unwrap();
+    for directory in [garbage, foreign, unversioned] {
+        let before = files(directory.path());
+        assert!(matches!(refusal(directory.path()), Problem::Unopenable(_)));
+        assert_eq!(files(directory.path()), before);
+    }
+}
+
+#[test]
+fn a_missing_directory_cannot_be_opened() {
+    let directory = tempfile::tempdir().unwrap();
+    assert!(matches!(refusal(&directory.path().join("missing")), Problem::Unopenable(_)));
+}
+
+#[test]
+fn a_locked_database_is_refused_as_locked() {
+    for lock in ["BEGIN IMMEDIATE", "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; UPDATE wall SET at = 1"] {
+        let directory = tempfile::tempdir().unwrap();
+        block_on(furnish(&open(directory.path())));
+        let other = raw(directory.path());
+        other.execute_batch(lock).unwrap();
+        assert_eq!(refusal(directory.path()), Problem::Locked, "{lock}");
+        drop(other);
+        assert_eq!(block_on(open(directory.path()).boot(Timestamp(0))).unwrap().number, 1);
+    }
+}
+
+#[test]
+fn a_read_only_file_is_refused_as_read_only() {
+    let directory = tempfile::tempdir().unwrap();
+    block_on(furnish(&open(directory.path())));
+    let before = files(directory.path());
+    fs::set_permissions(directory.path().join("everkept.db"), fs::Permissions::from_mode(0o444)).unwrap();
+    assert!(matches!(refusal(directory.path()), Problem::ReadOnly(_)));
+    assert_eq!(files(directory.path()), before);
+}
+
+#[test]
+fn an_empty_file_is_a_new_database() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("everkept.db"), "").unwrap();
+    assert_eq!(block_on(open(directory.path()).boot(Timestamp(5))).unwrap().number, 1);
+}
+
+/// A copy of the database that the first program of schema `version` wrote.
+fn fixture(version: u32) -> TempDir {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/schema_{version}.db"));
+    if std::env::var_os("EVERKEPT_WRITE_FIXTURE").is_some() && !kept.exists() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = open(directory.path());
+        let (session, turn) = block_on(furnish(&store));
+        block_on(store.pack(session, turn)).unwrap();
+        block_on(store.backup(kept.clone())).unwrap();
+    }
+    let directory = tempfile::tempdir().unwrap();
+    fs::copy(kept, directory.path().join("everkept.db")).expect("every schema version has its fixture");
+    directory
+}
+
+#[test]
+fn r5_a_database_of_every_schema_opens_and_reads_as_it_was_written() {
+    let today = tempfile::tempdir().unwrap();
+    let today = open(today.path());
+    block_on(furnish(&today));
+    let sessions = block_on(today.all_sessions(None, 100)).unwrap();
+    for version in 1..=1 {
+        let directory = fixture(version);
+        let store = open(directory.path());
+        block_on(store.boot(Timestamp(1))).unwrap();
+        assert_eq!(block_on(verify(&store, &mut |_| {})).unwrap().damages, []);
+        assert_eq!(block_on(store.all_sessions(None, 100)).unwrap(), sessions);
+        for session in &sessions {
+            assert_eq!(block_on(log(&store, *session)), block_on(log(&today, *session)), "{session}");
+        }
+        drop(store);
+        let now: i64 = Connection::open(directory.path().join("everkept.db"))
+            .unwrap()
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .unwrap();
+        assert_eq!(now, 1);
+    }
+}
