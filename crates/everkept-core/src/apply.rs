@@ -32,8 +32,12 @@ impl State {
             Body::SessionUpdated(data) => self.update(event, data),
             Body::SessionForked(data) => self.become_fork(event, data),
             Body::SessionReverted(data) => {
+                match (data.first_hidden, self.session.revert) {
+                    (Some(_), None) => self.reverts.push((self.head, None)),
+                    (None, _) => self.end_revert(),
+                    (Some(_), Some(_)) => {}
+                }
                 self.session.revert = data.first_hidden;
-                self.reverted_ever = true;
                 self.list_hidden();
             }
             Body::SessionArchived(data) => self.session.archived_at = data.archived.then_some(event.at),
@@ -62,7 +66,7 @@ impl State {
                     pinned.successors.push(Successor { id, cause: data.cause, turn: event.turn, at: event.at });
                 }
             }
-            Body::ContextCleared(_) => self.clears.push(self.head),
+            Body::ContextCleared(_) => self.clear(),
             Body::TurnQueued(data) => self.queue_turn(event, data),
             Body::TurnEdited(data) => self.edit_turn(event, data),
             Body::TurnStarted(_) => self.start_turn(event),
@@ -157,19 +161,29 @@ impl State {
         }
     }
 
-    /// What stood until the cut is the parent's; from here on the session is the child.
-    fn become_fork(&mut self, event: &Event, data: &SessionForked) {
-        for turn in std::mem::take(&mut self.queue) {
-            if let Some(slot) = self.turn(turn).map(|entry| entry.slot) {
-                self.slots[slot].hidden = true;
+    /// What waits will be said in the new context. The parent's agent sessions are of the old one.
+    fn clear(&mut self) {
+        self.clears.push(self.head);
+        self.origins.clear();
+        for id in &self.queue {
+            let Some(&at) = self.turn_index.get(id) else { continue };
+            let slot = &mut self.slots[self.turns[at].slot];
+            // An attempt goes to the new context when it begins; until then the place is the older attempt's.
+            if matches!(&slot.kind, SlotKind::Turns(attempts) if attempts.len() == 1) {
+                slot.context = self.session.context;
             }
         }
-        if let Some(turn) = self.running.take().and_then(|turn| self.turn(turn)) {
-            let slot = turn.slot;
-            self.slots[slot].hidden = true;
+    }
+
+    /// What stood until the cut is the parent's; from here on the session is the child.
+    fn become_fork(&mut self, event: &Event, data: &SessionForked) {
+        for turn in std::mem::take(&mut self.queue).into_iter().chain(self.running.take()) {
+            self.leave_behind(event, turn);
         }
         self.settle_revert();
-        self.threads.clear();
+        // What an agent that forks its session knows already is not told to it again.
+        let forks = |thread: &AgentThread| data.origins.iter().any(|origin| origin.agent == thread.agent);
+        self.threads.retain(|thread| thread.context == event.context && forks(thread));
         self.questions.clear();
         self.open_parts.clear();
         self.tools.clear();
@@ -192,6 +206,19 @@ impl State {
         session.archived_at = None;
         session.deleted_at = None;
         session.created_at = event.at;
+        session.updated_at = event.at;
+    }
+
+    /// A turn that was open at the cut goes on in the parent; in the child it ends before it began.
+    fn leave_behind(&mut self, event: &Event, id: TurnId) {
+        let head = self.head;
+        let Some(entry) = self.turn_mut(id) else { return };
+        entry.turn.state = TurnState::Cancelled;
+        entry.turn.reason = Some(crate::REASON_FORKED.to_owned());
+        entry.turn.ended_at = Some(event.at);
+        entry.ended_seq = Some(head);
+        let slot = entry.slot;
+        self.drop_from(slot, id);
     }
 
     fn queue_turn(&mut self, event: &Event, data: &TurnQueued) {
@@ -285,8 +312,9 @@ impl State {
         entry.turn.context = event.context;
         entry.turn.started_at = Some(event.at);
         entry.started_seq = Some(head);
-        let agent = entry.turn.agent.clone();
+        let (slot, agent) = (entry.slot, entry.turn.agent.clone());
         let explicit = entry.turn.agent_session.clone();
+        self.slots[slot].context = event.context;
         if explicit.is_some_and(|id| self.agent_session(&agent).is_some_and(|pinned| pinned.current != id)) {
             return;
         }
@@ -442,15 +470,26 @@ impl State {
             return;
         }
         let first = self.first_reverted_slot();
+        let gone = |slot: &&Slot| !slot.hidden;
+        let knows = |thread: &AgentThread| self.slots[first..].iter().filter(gone).any(|slot| self.knows(thread, slot));
+        let stale: Vec<bool> = self.threads.iter().map(knows).collect();
+        for (thread, stale) in self.threads.iter_mut().zip(stale) {
+            thread.stale |= stale;
+        }
         for slot in &mut self.slots[first..] {
             slot.hidden = true;
         }
+        self.end_revert();
         self.session.revert = None;
-        let context = self.session.context;
-        for thread in self.threads.iter_mut().filter(|thread| thread.context == context) {
-            thread.stale = true;
-        }
+        self.origins.clear();
         self.list_hidden();
+    }
+
+    fn end_revert(&mut self) {
+        let head = self.head;
+        if let Some((_, until @ None)) = self.reverts.last_mut() {
+            *until = Some(head);
+        }
     }
 
     /// Which turns a reader leaves out, read off the slots.

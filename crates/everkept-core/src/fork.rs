@@ -8,6 +8,9 @@ use crate::{
     Thread, Timestamp, TurnId, resolve_agent,
 };
 
+/// The most agent sessions a fork names; other agents get the transcript.
+const MAX_ORIGINS: usize = 8;
+
 #[derive(Debug, Clone)]
 pub struct Fork {
     pub child: SessionId,
@@ -59,12 +62,14 @@ pub fn fork(parent: &State, command: Fork, now: Timestamp) -> Result<Forked, Ref
         None => latest_cut(parent),
     };
     let context = parent.context_at(cut);
+    // An agent session that still holds what was reverted is not one to fork.
+    let whole = !parent.reverted_at(cut);
     let seen = |pinned: &&AgentSession| {
         let thread = parent.threads.iter().find(|thread| thread.agent == pinned.agent && thread.context == context);
-        pinned.context == context && thread.is_some_and(|thread| thread.seen_seq <= cut && !thread.stale)
+        whole && pinned.context == context && thread.is_some_and(|thread| thread.seen_seq <= cut && !thread.stale)
     };
     let origin = |pinned: &AgentSession| ForkOrigin { agent: pinned.agent.clone(), agent_session: pinned.current.clone() };
-    let origins = parent.session.agent_sessions.iter().filter(seen).map(origin).collect();
+    let origins = parent.session.agent_sessions.iter().filter(seen).take(MAX_ORIGINS).map(origin).collect();
     let title = command.title.or_else(|| parent.session.title.clone());
     let event = |session, context, body| Event { session, turn: None, context, at: now, body };
     let forked = SessionForked {
@@ -90,7 +95,7 @@ pub fn fork(parent: &State, command: Fork, now: Timestamp) -> Result<Forked, Ref
 /// log has to be read because the parent hides or holds back something.
 pub fn child_shell(parent: &State, cut: u64) -> Option<State> {
     let session = &parent.session;
-    let plain = session.hidden.is_empty() && session.replaced.is_empty() && session.revert.is_none() && !parent.reverted_ever;
+    let plain = session.hidden.is_empty() && session.replaced.is_empty() && parent.reverts.is_empty();
     let open_at_cut = |entry: &crate::TurnEntry| entry.queued_seq <= cut && entry.ended_seq.is_none_or(|ended| ended > cut);
     if !plain || parent.turns.iter().any(open_at_cut) {
         return None;

@@ -4,7 +4,7 @@
 
 use crate::{
     AgentName, AgentSession, AgentSessionId, ForkOrigin, Json, MessageId, PartId, Question, QuestionId, QuestionState, Role, Session,
-    SessionId, SessionState, TextDigest, TextKind, Timestamp, ToolStatus, Turn, TurnId, Usage,
+    SessionId, SessionState, TextDigest, TextKind, Timestamp, ToolStatus, Turn, TurnId, TurnState, Usage,
 };
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, VecDeque};
@@ -27,8 +27,8 @@ pub struct State {
     pub threads: Vec<AgentThread>,
     /// For a fork: the agent sessions an agent could fork.
     pub origins: Vec<ForkOrigin>,
-    /// A revert was in force at some time.
-    pub(crate) reverted_ever: bool,
+    /// When a revert was in force: since which event, and until which one.
+    pub(crate) reverts: Vec<(u64, Option<u64>)>,
     /// Where each context after the first began.
     pub(crate) clears: Vec<u64>,
     pub(crate) slots: Vec<Slot>,
@@ -167,7 +167,7 @@ impl State {
             running: None,
             threads: Vec::new(),
             origins: Vec::new(),
-            reverted_ever: false,
+            reverts: Vec::new(),
             clears: Vec::new(),
             slots: Vec::new(),
             turn_index: BTreeMap::new(),
@@ -228,6 +228,21 @@ impl State {
         self.latest_attempt(id).is_some_and(|latest| latest.turn.id != id)
     }
 
+    /// Whether a revert was in force right after event `seq`.
+    pub(crate) fn reverted_at(&self, seq: u64) -> bool {
+        self.reverts.iter().any(|(from, until)| *from <= seq && until.is_none_or(|until| until > seq))
+    }
+
+    /// Whether an agent session may hold something of a place in the conversation.
+    pub(crate) fn knows(&self, thread: &AgentThread, slot: &Slot) -> bool {
+        let seen = |seq: Option<u64>| seq.is_some_and(|seq| seq <= thread.seen_seq);
+        let told = |entry: &TurnEntry| seen(entry.ended_seq) || (entry.turn.agent == thread.agent && seen(entry.started_seq));
+        match &slot.kind {
+            SlotKind::Recorded(at) => seen(Some(self.messages[*at].first_seq)),
+            SlotKind::Turns(attempts) => attempts.iter().any(|&at| told(&self.turns[at])),
+        }
+    }
+
     pub fn is_visible(&self, id: TurnId) -> bool {
         self.turn(id).is_some_and(|entry| entry.slot < self.first_reverted_slot() && !self.slots[entry.slot].hidden)
     }
@@ -265,8 +280,11 @@ impl State {
                 SlotKind::Turns(attempts) => {
                     let Some(&at) = attempts.last() else { continue };
                     let other = &self.turns[at];
-                    let told = !fresh && other.turn.agent == *agent;
-                    if other.turn.id == turn || told || !other.ended_seq.is_some_and(|ended| ended > seen) {
+                    let began = other.started_seq.is_some();
+                    let told = !fresh && began && other.turn.agent == *agent;
+                    // What was taken back before anybody acted on it is not for any agent to read.
+                    let taken_back = !began && other.turn.state == TurnState::Cancelled;
+                    if other.turn.id == turn || told || taken_back || !other.ended_seq.is_some_and(|ended| ended > seen) {
                         continue;
                     }
                     messages.extend(other.turn.request_message);

@@ -120,6 +120,8 @@ pub enum ModelBecause {
 /// Why turns end that no agent ended.
 pub const REASON_DROPPED: &str = "dropped";
 pub const REASON_CANCELLED: &str = "cancelled";
+/// The session was forked while the turn waited: it goes on in the parent only.
+pub const REASON_FORKED: &str = "forked";
 pub const REASON_SERVER_CRASHED: &str = "server_crashed";
 pub const REASON_SERVER_STOPPED: &str = "server_stopped";
 pub const REASON_AGENT_EXITED: &str = "agent_exited";

@@ -1,5 +1,6 @@
 //! The core as its users call it.
 
 mod again;
+mod contexts;
 mod queue;
 mod support;
