@@ -9,7 +9,7 @@ mod query;
 mod sent;
 
 pub(crate) use cursor::{Cursor, bounded};
-pub(crate) use json::{MAX_NAME, read_json, read_value};
+pub(crate) use json::{MAX_NAME, check, read_json, read_value};
 pub(crate) use path::At;
 pub(crate) use query::{Asked, digits};
 pub(crate) use sent::{Key, Sent, read_body};

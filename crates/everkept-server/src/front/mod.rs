@@ -24,6 +24,9 @@ use futures::FutureExt;
 use std::{panic::AssertUnwindSafe, sync::Arc};
 use tower::ServiceExt;
 
+/// The most bytes of a request's target and headers.
+const MAX_HEAD: usize = 64 * 1024;
+
 /// A server's front and the routes behind it.
 pub(crate) struct Front {
     pub app: Arc<App>,
@@ -46,6 +49,7 @@ impl Front {
 
     async fn admit(&self, mut request: Request<Body>) -> Result<Response, Failed> {
         let app = &self.app;
+        check_head(&request)?;
         app.site.check_host(&request)?;
         app.site.check_origin(&request)?;
         let path = request.uri().path();
@@ -70,5 +74,15 @@ impl Front {
         request.extensions_mut().insert(credential);
         let routed = self.routes.clone().oneshot(request).await;
         Ok(routed.unwrap_or_else(|never| match never {}))
+    }
+}
+
+/// hyper bounds what it holds, but lets a head pass that came in one piece.
+fn check_head<B>(request: &Request<B>) -> Result<(), Failed> {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    match target + headers > MAX_HEAD {
+        true => Err(Failed::new(ErrorCode::HeadersTooLarge, "the request's head is too large")),
+        false => Ok(()),
     }
 }

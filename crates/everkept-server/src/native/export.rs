@@ -35,6 +35,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
 #[into_params(parameter_in = Query)]
 struct Wanted {
     /// `jsonl` when it is not given.
+    #[param(inline)]
     format: Option<Format>,
 }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     app::App,
-    extract::{Asked, At, Key, read_value},
+    extract::{Asked, At, Key, check, read_value},
     failed::Failed,
     front::Credential,
     stream::{ending, frames},
@@ -180,6 +180,7 @@ fn event(frame: Frame) -> Message {
 }
 
 fn read(text: &str) -> Result<Map<String, Value>, Failed> {
+    check(text.as_bytes())?;
     let value =
         serde_json::from_str(text).map_err(|error| Failed::new(ErrorCode::InvalidJson, format!("the command is not JSON: {error}")))?;
     match value {

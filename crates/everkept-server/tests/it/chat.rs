@@ -1,0 +1,264 @@
+//! The OpenAI door: chat completions as applications send them (ON-).
+
+use crate::server::{Events, Server, good, refused};
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+
+fn user(text: &str) -> Value {
+    json!({ "role": "user", "content": text })
+}
+
+fn assistant(text: &str) -> Value {
+    json!({ "role": "assistant", "content": text })
+}
+
+async fn complete(server: &Server, session: Option<&str>, body: Value) -> Response {
+    let mut request = server.request(Method::POST, "/v1/chat/completions").json(&body);
+    if let Some(session) = session {
+        request = request.header("x-session-id", session);
+    }
+    request.send().await.unwrap()
+}
+
+/// The answer's session and text.
+async fn answer(server: &Server, session: Option<&str>, messages: Value) -> (String, String) {
+    let response = complete(server, session, json!({ "model": "demo", "messages": messages })).await;
+    let id = response.headers()["x-session-id"].to_str().unwrap().to_owned();
+    let body = good(response).await;
+    assert_eq!(body["object"], "chat.completion");
+    (id, body["choices"][0]["message"]["content"].as_str().unwrap().to_owned())
+}
+
+/// The chunks of a stream, and whether it ended as it should.
+async fn chunks(response: Response) -> (Vec<Value>, bool) {
+    let (mut chunks, mut done) = (Vec::new(), false);
+    for sse in Events::of(response).rest().await {
+        if sse.data == "[DONE]" {
+            done = true;
+        } else {
+            chunks.push(sse.json());
+        }
+    }
+    (chunks, done)
+}
+
+fn text(chunks: &[Value]) -> String {
+    chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str()).collect()
+}
+
+async fn texts(server: &Server, session: &str) -> Vec<String> {
+    server.said(session).await.into_iter().map(|(_, text)| text).collect()
+}
+
+#[tokio::test]
+async fn on_01_04_06_07_n1_whole_histories_store_only_what_is_new() {
+    let server = Server::start().await;
+    let (session, first) = answer(&server, Some("chat"), json!([{ "role": "system", "content": "be kind" }, user("one")])).await;
+    assert_eq!(first, "reply 1 to: one");
+    let history = json!([{ "role": "system", "content": "be kind" }, user("one"), assistant(&first), user("two")]);
+    let (same, second) = answer(&server, Some("chat"), history).await;
+    assert_eq!((same.as_str(), second.as_str()), (session.as_str(), "reply 2 to: two"));
+    let said = server.said(&session).await;
+    let roles: Vec<_> = said.iter().map(|(role, _)| role.as_str()).collect();
+    assert_eq!(roles, ["system", "user", "assistant", "user", "assistant"]);
+    assert_eq!(texts(&server, &session).await, ["be kind", "one", "reply 1 to: one", "two", "reply 2 to: two"]);
+}
+
+#[tokio::test]
+async fn on_02_a_stream_stores_the_same_as_a_whole_answer() {
+    let server = Server::start().await;
+    let body =
+        json!({ "model": "demo", "messages": [user("!think hello there")], "stream": true, "stream_options": { "include_usage": true } });
+    let response = complete(&server, Some("s"), body).await;
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let session = response.headers()["x-session-id"].to_str().unwrap().to_owned();
+    let (chunks, done) = chunks(response).await;
+    assert!(done);
+    assert_eq!(chunks[0]["choices"][0]["delta"]["role"], "assistant");
+    assert_eq!(text(&chunks), "reply 1 to: hello there");
+    assert!(chunks.iter().any(|chunk| chunk["choices"][0]["delta"]["reasoning_content"].is_string()));
+    let finished: Vec<_> = chunks.iter().filter_map(|chunk| chunk["choices"][0]["finish_reason"].as_str()).collect();
+    assert_eq!(finished, ["stop"]);
+    let usage = chunks.last().unwrap();
+    assert_eq!(usage["choices"], json!([]));
+    assert!(usage["usage"]["total_tokens"].as_u64().unwrap() > 0);
+    assert!(chunks[0]["id"].as_str().unwrap().starts_with("chatcmpl-trn_"));
+    assert_eq!(server.said(&session).await.len(), 2);
+}
+
+#[tokio::test]
+async fn on_05_08_n2_the_user_message_is_kept_when_the_agent_fails() {
+    let server = Server::start().await;
+    for stream in [false, true] {
+        let session = format!("s-{stream}");
+        let response =
+            complete(&server, Some(&session), json!({ "model": "demo", "messages": [user("!fail please")], "stream": stream })).await;
+        let id = response.headers()["x-session-id"].to_str().unwrap().to_owned();
+        let error = if stream {
+            assert_eq!(response.status(), 200);
+            let (chunks, done) = chunks(response).await;
+            assert!(!done);
+            chunks.last().unwrap().clone()
+        } else {
+            assert_eq!(response.status(), 502);
+            response.json::<Value>().await.unwrap()
+        };
+        let error = &error["error"];
+        assert_eq!((error["code"].as_str(), error["type"].as_str()), (Some("demo_failure"), Some("server_error")));
+        assert!(error["turn"].as_str().unwrap().starts_with("trn_") && error["may_have_happened"].is_boolean());
+        assert_eq!(texts(&server, &id).await[0], "!fail please");
+    }
+}
+
+#[tokio::test]
+async fn o4_a_repeated_request_is_the_stored_answer_again() {
+    let server = Server::start().await;
+    let history = json!([user("one"), assistant("reply 1 to: one"), user("two")]);
+    answer(&server, Some("chat"), json!([user("one")])).await;
+    let (session, first) = answer(&server, Some("chat"), history.clone()).await;
+    assert_eq!(answer(&server, Some("chat"), history.clone()).await, (session.clone(), first.clone()));
+    let response = complete(&server, Some("chat"), json!({ "model": "demo", "messages": history, "stream": true })).await;
+    assert_eq!(text(&chunks(response).await.0), first);
+    assert_eq!(server.get(&format!("/api/sessions/{session}/turns")).await["items"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn o4_a_repeated_request_joins_the_running_turn() {
+    let server = Server::start().await;
+    answer(&server, Some("chat"), json!([user("one")])).await;
+    let history = json!([user("one"), assistant("reply 1 to: one"), user("!slow:5 two three four five six")]);
+    let body = json!({ "model": "demo", "messages": history, "stream": true });
+    let first = complete(&server, Some("chat"), body.clone()).await;
+    let second = complete(&server, Some("chat"), body).await;
+    let session = first.headers()["x-session-id"].to_str().unwrap().to_owned();
+    let (first, second) = futures::future::join(chunks(first), chunks(second)).await;
+    assert_eq!((text(&first.0), first.1), (text(&second.0), second.1));
+    assert_eq!(first.0[0]["id"], second.0[0]["id"]);
+    assert_eq!(server.get(&format!("/api/sessions/{session}/turns")).await["items"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn o4_an_edited_history_is_a_fork() {
+    let server = Server::start().await;
+    let (parent, _) = answer(&server, Some("chat"), json!([user("one")])).await;
+    answer(&server, Some("chat"), json!([user("one"), assistant("reply 1 to: one"), user("two")])).await;
+    let edited = json!([user("one"), assistant("reply 1 to: one"), user("TWO")]);
+    let (fork, said) = answer(&server, Some("chat"), edited).await;
+    assert_ne!(fork, parent);
+    assert!(said.ends_with("to: TWO"), "{said}");
+    assert_eq!(server.said(&parent).await.len(), 4);
+    assert_eq!(texts(&server, &fork).await[..3], ["one", "reply 1 to: one", "TWO"]);
+    let next = json!([user("one"), assistant("reply 1 to: one"), user("TWO"), assistant(&said), user("three")]);
+    assert_eq!(answer(&server, Some("chat"), next).await.0, fork, "the name goes with the fork");
+}
+
+#[tokio::test]
+async fn on_12_without_a_name_each_request_is_a_session() {
+    let server = Server::start().await;
+    let (first, _) = answer(&server, None, json!([user("one")])).await;
+    let (second, _) = answer(&server, None, json!([user("one")])).await;
+    assert_ne!(first, second);
+    let (third, said) = answer(&server, None, json!([user("a"), assistant("b"), user("c")])).await;
+    assert_eq!(texts(&server, &third).await, ["a", "b", "c", said.as_str()], "what it brings is taken along");
+}
+
+#[tokio::test]
+async fn a_session_is_named_by_its_id_a_word_or_a_pair() {
+    let server = Server::start().await;
+    let session = server.session().await;
+    assert_eq!(answer(&server, Some(&session), json!([user("one")])).await.0, session);
+    assert_eq!(answer(&server, Some(&session), json!([user("two")])).await, (session.clone(), "reply 2 to: two".into()));
+    let word = answer(&server, Some("any words, ünïcode"), json!([user("one")])).await.0;
+    assert_eq!(server.get(&format!("/api/sessions/{word}")).await["resource"], "default");
+    let by_pair = server.request(Method::POST, "/v1/chat/completions").json(&json!({ "model": "demo", "messages": [user("x")] }));
+    let response = by_pair.header("x-everkept-resource", "ann").header("x-everkept-thread", "t").send().await.unwrap();
+    let of_ann = server.get("/api/threads/ann/t").await;
+    assert_eq!(response.headers()["x-session-id"].to_str().unwrap(), of_ann["id"].as_str().unwrap());
+    let ann = server.token("resource", "ann").await;
+    let own =
+        server.request_as(&ann, Method::POST, "/v1/chat/completions").header("x-session-id", "t").json(&json!({ "messages": [user("y")] }));
+    assert_eq!(own.send().await.unwrap().headers()["x-session-id"].to_str().unwrap(), of_ann["id"].as_str().unwrap());
+    // Somebody else's id is a word like any other.
+    let bob = server.token("resource", "bob").await;
+    let foreign = server.request_as(&bob, Method::POST, "/v1/chat/completions").header("x-session-id", &session);
+    let made = foreign.json(&json!({ "messages": [user("z")] })).send().await.unwrap();
+    assert_ne!(made.headers()["x-session-id"].to_str().unwrap(), session);
+}
+
+#[tokio::test]
+async fn o3_a_key_makes_one_completion() {
+    let server = Server::start().await;
+    for session in [None, Some("named")] {
+        let send = async || {
+            let mut request = server
+                .request(Method::POST, "/v1/chat/completions")
+                .header("idempotency-key", format!("k-{session:?}").replace(['"', '(', ')'], ""));
+            if let Some(session) = session {
+                request = request.header("x-session-id", session);
+            }
+            good(request.json(&json!({ "model": "demo", "messages": [user("one")] })).send().await.unwrap()).await
+        };
+        let first = send().await;
+        assert_eq!(send().await, first);
+    }
+    assert_eq!(server.get("/api/sessions?count=true").await["total"], 2);
+}
+
+#[tokio::test]
+async fn errors_are_openais() {
+    let server = Server::start().await;
+    let post = |body: Value| server.request(Method::POST, "/v1/chat/completions").json(&body);
+    for (body, status, param) in [
+        (json!({ "model": "nobody", "messages": [user("x")] }), 422, "model"),
+        (json!({ "model": "demo" }), 422, "messages"),
+        (json!({ "model": "demo", "messages": [] }), 422, "messages"),
+        (json!({ "model": "demo", "messages": [user("x"), assistant("y")] }), 422, "messages"),
+        (json!({ "model": "demo", "messages": [user("")] }), 422, "messages[0].content"),
+        (json!({ "model": "demo", "messages": [user("x")], "n": 2 }), 422, "n"),
+    ] {
+        let (said, _, named) = refused(post(body.clone())).await;
+        assert_eq!((said, named.as_str()), (status, param), "{body}");
+    }
+    let error: Value = post(json!({ "model": "nobody", "messages": [user("x")] })).send().await.unwrap().json().await.unwrap();
+    let keys: Vec<_> = error["error"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(keys, ["code", "message", "param", "type"]);
+    let denied = server.client.post(server.url("/v1/chat/completions")).json(&json!({})).send().await.unwrap();
+    assert_eq!(denied.status(), 401);
+    assert_eq!(denied.json::<Value>().await.unwrap()["error"]["type"], "authentication_error");
+    assert_eq!(refused(server.request(Method::GET, "/v1/nothing")).await.0, 404);
+}
+
+#[tokio::test]
+async fn parameters_of_openais_are_taken_and_left() {
+    let server = Server::start().await;
+    let body = json!({
+        "model": "other/x/y", "temperature": 0.2, "max_tokens": 5, "tools": [{ "type": "function" }], "user": "ann", "metadata": {},
+        "messages": [{ "role": "user", "name": "ann", "content": [
+            { "type": "text", "text": "look " },
+            { "type": "image_url", "image_url": { "url": "data:image/png;base64,aGk=", "detail": "low" } }] }],
+    });
+    let response = complete(&server, None, body).await;
+    let session = response.headers()["x-session-id"].to_str().unwrap().to_owned();
+    assert_eq!(good(response).await["model"], "other/x/y");
+    let messages = server.get(&format!("/api/sessions/{session}/messages")).await;
+    assert_eq!(messages["items"][0]["parts"][1]["media_type"], "image/png");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_ends_nothing() {
+    let server = Server::start().await;
+    let response =
+        complete(&server, Some("chat"), json!({ "model": "demo", "messages": [user("!slow:5 one two three four")], "stream": true })).await;
+    let session = response.headers()["x-session-id"].to_str().unwrap().to_owned();
+    drop(response);
+    let events = server.stream(&format!("/api/sessions/{session}/events")).await.until("turn.ended").await;
+    assert_eq!(events.last().unwrap().json()["data"]["state"], "completed");
+}
+
+#[tokio::test]
+async fn models_are_agents() {
+    let server = Server::start().await;
+    let models = server.get("/v1/models").await;
+    let ids: Vec<_> = models["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["demo", "other", "other/other/big"]);
+}

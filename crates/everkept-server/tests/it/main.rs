@@ -1,0 +1,15 @@
+//! The server over a real socket, on a memory store and the demo agent. Tests are named by what they show.
+
+mod access;
+mod bodies;
+mod chat;
+mod events;
+mod limits;
+mod login;
+mod once;
+mod patience;
+mod server;
+mod sessions;
+mod sockets;
+mod threads;
+mod tokens;
