@@ -94,25 +94,26 @@ impl DataDir {
             .with_context(|| format!("cannot make the data directory {path}; choose another with --data"))?;
         let metadata = fs::metadata(&self.path)?;
         if metadata.mode() & 0o077 != 0 {
-            fs::set_permissions(&self.path, fs::Permissions::from_mode(DIRECTORY_MODE))
-                .with_context(|| format!("the data directory {path} is open to other users and cannot be closed; chmod 700 it"))?;
+            fs::set_permissions(&self.path, fs::Permissions::from_mode(DIRECTORY_MODE)).map_err(|error| match error.kind() {
+                io::ErrorKind::ReadOnlyFilesystem => self.unwritable(&error),
+                _ => anyhow!("the data directory {path} is open to other users and cannot be closed ({error}); chmod 700 it"),
+            })?;
         }
         Ok(())
+    }
+
+    fn unwritable(&self, error: &io::Error) -> anyhow::Error {
+        anyhow!("the data directory {} cannot be written ({error}); make it writable or choose another with --data", self.path.display())
     }
 
     /// Fails when another server has it, and says which.
     pub fn lock(&self) -> anyhow::Result<Lock> {
         let path = self.lock_file();
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(&path);
-        let file = file.map_err(|error| match error.kind() {
-            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
-                anyhow!(
-                    "the data directory {} cannot be written ({error}); make it writable or choose another with --data",
-                    self.path.display()
-                )
-            }
-            _ => anyhow!("cannot open {}: {error}", path.display()),
-        })?;
+        let file =
+            file.map_err(
+                |error| if is_unwritable(&error) { self.unwritable(&error) } else { anyhow!("cannot open {}: {error}", path.display()) },
+            )?;
         let mut file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(mut file, error)| {
             if error != nix::errno::Errno::EWOULDBLOCK {
                 return anyhow!("cannot lock {}: {error}", path.display());
@@ -203,6 +204,10 @@ impl DataDir {
         };
         write().with_context(|| format!("cannot write {}", path.display()))
     }
+}
+
+fn is_unwritable(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
 }
 
 /// Who holds the lock.

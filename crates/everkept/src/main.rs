@@ -13,7 +13,10 @@ mod wiring;
 
 use args::{Args, Command};
 use clap::{CommandFactory, Parser};
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, process::ExitCode, time::Duration};
+
+/// For what still runs when a command is done.
+const CLOSING: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -31,8 +34,8 @@ fn main() -> ExitCode {
 fn run(data: Option<std::path::PathBuf>, command: Option<Command>) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let exit = runtime.block_on(commands::run(data, command));
-    // A read of the terminal cannot be taken back; it must not hold the exit up.
-    runtime.shutdown_background();
+    // Ends what still runs, so that the store closes; a thread that will not end does not hold the exit up.
+    runtime.shutdown_timeout(CLOSING);
     exit
 }
 

@@ -56,6 +56,12 @@ async fn talk(mut chat: Conversation, session: Option<String>, new: &NewSession)
             continue;
         }
         match say(&mut chat, &mut session, new, &line).await {
+            Ok(End::Turn(TurnState::Interrupted)) => {
+                if let Some(session) = &session {
+                    let snapshot = chat.snapshot(session).await?;
+                    review(&mut chat, &snapshot).await?;
+                }
+            }
             Ok(End::Turn(_)) => {}
             Ok(End::Left) => break,
             Err(error) => chat.screen.complaint(&super::explain(&error))?,
@@ -134,12 +140,8 @@ async fn resume(chat: &mut Conversation, session: &str) -> anyhow::Result<()> {
     let agent = snapshot.session.agent.as_deref().unwrap_or("the default agent");
     chat.screen.remark(&format!("{title} · {agent} · {}", snapshot.session.directory))?;
     show_end_of(chat, &snapshot)?;
-    let review = |question: &&everkept_api::Question| question.kind == QuestionKind::Review && question.state == QuestionState::Open;
-    for question in snapshot.questions.iter().filter(review) {
-        if let Some(turn) = chat.review(question).await? {
-            chat.attach(session, &turn).await?;
-            return Ok(());
-        }
+    if review(chat, &snapshot).await? {
+        return Ok(());
     }
     match snapshot.turns.iter().find(|turn| turn.state.is_open()) {
         Some(turn) => _ = chat.watch_from(&snapshot, &turn.id).await?,
@@ -148,16 +150,36 @@ async fn resume(chat: &mut Conversation, session: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Asks what is to become of interrupted turns; true when one went on and has been watched.
+async fn review(chat: &mut Conversation, snapshot: &Snapshot) -> anyhow::Result<bool> {
+    let open = |question: &&everkept_api::Question| question.kind == QuestionKind::Review && question.state == QuestionState::Open;
+    for question in snapshot.questions.iter().filter(open) {
+        chat.screen.blank()?;
+        if let Some(turn) = chat.review(question).await? {
+            chat.attach(&snapshot.session.id, &turn).await?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn show_end_of(chat: &mut Conversation, snapshot: &Snapshot) -> anyhow::Result<()> {
     let first = snapshot.messages.len().saturating_sub(SHOWN);
     if first > 0 || snapshot.has_more {
         chat.screen.remark("…")?;
     }
-    for message in &snapshot.messages[first..] {
+    let messages = &snapshot.messages[first..];
+    for (at, message) in messages.iter().enumerate() {
         if message.role == everkept_api::Role::User {
             chat.screen.blank()?;
         }
         chat.show_message(message)?;
+        let next = messages.get(at + 1).and_then(|next| next.turn.as_ref());
+        let ends = message.turn.is_some() && message.turn.as_ref() != next;
+        let turn = snapshot.turns.iter().find(|turn| ends && Some(&turn.id) == message.turn.as_ref());
+        if let Some(turn) = turn.filter(|turn| !turn.state.is_open() && turn.state != TurnState::Completed) {
+            chat.screen.remark(&format!("■ {}", turn.state.as_str().replace('_', " ")))?;
+        }
     }
     Ok(())
 }

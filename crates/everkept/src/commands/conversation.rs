@@ -244,11 +244,20 @@ impl Conversation {
         begun: Option<Instant>,
     ) -> anyhow::Result<()> {
         self.screen.line_end()?;
-        let because = error.map(|error| format!(": {}", error.message)).or_else(|| reason.map(|reason| format!(" ({reason})")));
-        if state != TurnState::Completed {
-            let unsure = if error.is_some_and(|error| error.may_have_happened) { "; the agent may have acted all the same" } else { "" };
-            let state = state.as_str().replace('_', " ");
-            self.screen.complaint(&format!("{state}{}{unsure}", because.unwrap_or_default()))?;
+        let word = state.as_str().replace('_', " ");
+        let because = match (error, reason) {
+            (Some(error), _) => format!(": {}", error.message),
+            (None, Some(reason)) if reason != state.as_str() => format!(" ({})", reason.replace('_', " ")),
+            (None, _) => String::new(),
+        };
+        match state {
+            TurnState::Completed => {}
+            TurnState::Cancelled if self.screen.is_pretty() => self.screen.remark(&format!("■ {word}{because}"))?,
+            _ => {
+                let unsure =
+                    if error.is_some_and(|error| error.may_have_happened) { "; the agent may have acted all the same" } else { "" };
+                self.screen.complaint(&format!("{word}{because}{unsure}"))?;
+            }
         }
         if self.screen.is_pretty() {
             let mut figures: Vec<String> = begun.map(|begun| took(begun.elapsed())).into_iter().collect();

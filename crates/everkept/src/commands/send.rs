@@ -62,7 +62,7 @@ async fn submit(conversation: &mut Conversation, args: &Send, text: &str) -> any
 }
 
 fn text(words: &[String]) -> anyhow::Result<String> {
-    let text = if words == ["-"] { io::read_to_string(io::stdin())? } else { words.join(" ") };
+    let text = if words == ["-"] { io::read_to_string(io::stdin())?.trim_end_matches('\n').to_owned() } else { words.join(" ") };
     if text.trim().is_empty() {
         bail!("there is nothing to say; give the message as arguments, or `-` to read it from stdin");
     }

@@ -83,12 +83,17 @@ async fn list(server: &Server, list: ListSessions) -> anyhow::Result<()> {
     for session in &sessions {
         table.row(|fields| {
             let title = session.title.as_deref().unwrap_or("untitled");
-            fields.text(title).dim(&session.id).text(session.agent.as_deref().unwrap_or("-"));
+            fields.text(title).dim(&session.id).text(agent(session));
             fields.state(session.state.as_str()).both(&ago(&session.updated_at, now), &session.updated_at);
         });
     }
     let empty = if list.trash { "the trash is empty" } else { "no session matches; begin one with `everkept chat`" };
     Ok(table.print(empty)?)
+}
+
+/// Who was talked to last, where nobody is named.
+fn agent(session: &Session) -> &str {
+    session.agent.as_deref().or_else(|| Some(session.agent_sessions.last()?.agent.as_str())).unwrap_or("default")
 }
 
 async fn show(server: &Server, given: &str, json: bool) -> anyhow::Result<()> {

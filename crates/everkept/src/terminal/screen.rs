@@ -4,7 +4,7 @@
 //! Never: a question half-hidden by an answer; whatever begins, begins on a line of its own.
 
 use super::{Style, clean, columns, one_line, shorten, stdout_is_terminal};
-use everkept_api::{Message, Part, Question, Role, ToolStatus};
+use everkept_api::{Message, Part, Question, QuestionKind, Role, ToolStatus};
 use std::io::{self, Write};
 
 const INDENT: &str = "  ";
@@ -92,7 +92,7 @@ impl Screen {
         self.line_end()?;
         let title = self.style.bold(&one_line(&question.title));
         let mut text = format!("{INDENT}{} {title}\n", self.style.yellow("?"));
-        if let everkept_api::Payload::Json(call) = &question.call {
+        if let (everkept_api::Payload::Json(call), true) = (&question.call, question.kind != QuestionKind::Review) {
             let call = shorten(&one_line(call.get()), columns() - 5);
             text += &format!("{INDENT}  {}\n", self.style.dim(&call));
         }
