@@ -154,7 +154,7 @@ impl State {
             session.metadata = metadata.clone();
         }
         if let Some(changes) = &data.file_changes {
-            session.file_changes = Some(changes.clone());
+            session.file_changes = (changes.get() != "null").then(|| changes.clone());
         }
         if let Some(compacting) = data.compacting {
             session.compacting_at = compacting.then_some(event.at);
@@ -334,6 +334,7 @@ impl State {
             self.running = None;
             self.open_parts.clear();
             self.tools.clear();
+            self.session.compacting_at = None;
         }
         let head = self.head;
         let Some(entry) = self.turn_mut(id) else { return };

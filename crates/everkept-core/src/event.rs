@@ -131,7 +131,7 @@ pub struct SessionUpdated {
     pub thread: Option<Option<Thread>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Json>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "present_json")]
     pub file_changes: Option<Json>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compacting: Option<bool>,
@@ -140,6 +140,11 @@ pub struct SessionUpdated {
 /// Tells `null` (take it away) from absent (leave it).
 fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
     Option::<T>::deserialize(deserializer).map(Some)
+}
+
+/// As [`present`], for JSON that may itself be `null`.
+fn present_json<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Json>, D::Error> {
+    Json::deserialize(deserializer).map(Some)
 }
 
 /// The child's first own event: its log goes on from the parent's at `parent.seq`.

@@ -2,9 +2,10 @@
 
 use super::{Log, answer};
 use crate::{
-    AgentSessionSucceeded, Asked, Event, ExpiredBecause, MAX_DELTA_BYTES, MessageAdded, MessageId, OptionKind, PartCompleted, PartDelta,
-    PartId, Payload, PlanUpdated, QuestionAnswered, QuestionAsked, QuestionKind, Refusal, Role, Said, SessionUpdated, SuccessionCause,
-    TextDigest, TextKind, ToolCompleted, ToolStarted, ToolStatus, ToolUpdated, TurnId, TurnWaiting, UsageReported, split_text,
+    AgentSessionId, AgentSessionSucceeded, Asked, Event, ExpiredBecause, MAX_DELTA_BYTES, MessageAdded, MessageId, OptionKind,
+    PartCompleted, PartDelta, PartId, Payload, PlanUpdated, QuestionAnswered, QuestionAsked, QuestionId, QuestionKind, Refusal, Role, Said,
+    SessionUpdated, SuccessionCause, TextDigest, TextKind, ToolCompleted, ToolStarted, ToolStatus, ToolUpdated, TurnId, TurnWaiting,
+    UsageReported, split_text,
 };
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -37,6 +38,10 @@ struct Ear {
     parts: u64,
     open: Option<OpenText>,
     tools: BTreeMap<String, (MessageId, PartId, ToolStatus)>,
+    /// The agent session that stands now; none where its context has none yet.
+    current: Option<AgentSessionId>,
+    /// Open questions of the turn by the agent's request.
+    asked: BTreeMap<String, QuestionId>,
 }
 
 struct OpenText {
@@ -64,7 +69,9 @@ impl Ear {
             pending: String::new(),
         });
         let tools = state.tools.iter().map(|(call, tool)| (call.clone(), (tool.message, tool.part, tool.status))).collect();
-        Ear { turn, message, messages: responses.len() as u64, parts: state.parts_made, open, tools }
+        let current = entry.and_then(|entry| state.agent_session(&entry.turn.agent)).map(|pinned| pinned.current.clone());
+        let asked = state.open_questions(turn).filter_map(|question| Some((question.request.clone()?, question.id))).collect();
+        Ear { turn, message, messages: responses.len() as u64, parts: state.parts_made, open, tools, current, asked }
     }
 
     fn hear(&mut self, log: &mut Log<'_>, said: Said) {
@@ -111,8 +118,7 @@ impl Ear {
             }
             Said::Withdrew { request } => {
                 self.flush(log);
-                let held = log.state.open_questions(self.turn).find(|question| question.request.as_ref() == Some(&request));
-                if let Some(id) = held.map(|question| question.id) {
+                if let Some(id) = self.asked.remove(&request) {
                     answer::expired(log, id, self.turn, ExpiredBecause::Withdrawn);
                 }
             }
@@ -219,17 +225,17 @@ impl Ear {
     }
 
     /// An id the agent announces is listed after the pinned one. It never replaces one that was asked for.
-    fn succeed(&self, log: &mut Log<'_>, id: crate::AgentSessionId) {
+    fn succeed(&mut self, log: &mut Log<'_>, id: AgentSessionId) {
         let Some(entry) = log.state.turn(self.turn) else { return };
         let agent = entry.turn.agent.clone();
-        let current = log.state.agent_session(&agent).map(|pinned| &pinned.current);
-        if entry.turn.agent_session.is_some() || current.is_none_or(|current| *current == id) {
+        if entry.turn.agent_session.is_some() || self.current.as_ref().is_none_or(|current| *current == id) {
             return;
         }
+        self.current = Some(id.clone());
         log.add(Some(self.turn), AgentSessionSucceeded { agent, agent_session: id, cause: SuccessionCause::Agent });
     }
 
-    fn ask(&self, log: &mut Log<'_>, asked: Asked) {
+    fn ask(&mut self, log: &mut Log<'_>, asked: Asked) {
         let turn = Some(self.turn);
         let state = log.state;
         let agent = state.turn(self.turn).map(|entry| &entry.turn.agent);
@@ -238,7 +244,7 @@ impl Ear {
         let rule = state.session.rules.iter().find(|rule| Some(&rule.agent) == agent && rule.digest == asked.digest);
         let by_rule = rule.filter(|_| asked.kind == QuestionKind::Permission).map(|rule| rule.id);
         let by_rule = by_rule.zip(allowed.map(|option| option.id.clone()));
-        let question = asked.question;
+        let (question, request) = (asked.question, asked.request.clone());
         log.add(
             turn,
             QuestionAsked {
@@ -256,7 +262,10 @@ impl Ear {
             Some((rule, option)) => {
                 log.add(turn, QuestionAnswered { question, option, note: None, rule: None, by_rule: Some(rule) });
             }
-            None => log.add(turn, TurnWaiting { question }),
+            None => {
+                self.asked.insert(request, question);
+                log.add(turn, TurnWaiting { question });
+            }
         }
     }
 }

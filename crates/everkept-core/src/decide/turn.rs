@@ -246,6 +246,7 @@ pub(super) fn end(mut log: Log<'_>, command: EndTurn) -> Result<Vec<Event>, Refu
     if !entry.turn.state.is_open() {
         return Err(Refusal::TurnEnded(command.turn));
     }
+    check_end(entry, command.end)?;
     hear::complete_open_parts(&mut log, command.turn);
     let open: Vec<QuestionId> = log.state.open_questions(command.turn).map(|question| question.id).collect();
     for question in open {
@@ -253,6 +254,18 @@ pub(super) fn end(mut log: Log<'_>, command: EndTurn) -> Result<Vec<Event>, Refu
     }
     log.add(Some(command.turn), TurnEnded { state: command.end, reason: command.reason, error: command.error });
     log.done()
+}
+
+/// What no agent was given can neither be answered nor be cut short.
+fn check_end(entry: &TurnEntry, end: TurnEnd) -> Result<(), Refusal> {
+    match end {
+        TurnEnd::Completed | TurnEnd::Interrupted if entry.started_seq.is_none() => {
+            Err(Refusal::invalid("end", "must be another: the turn has not begun"))
+        }
+        TurnEnd::Completed | TurnEnd::Interrupted | TurnEnd::Failed | TurnEnd::Cancelled | TurnEnd::TimedOut | TurnEnd::DeadLettered => {
+            Ok(())
+        }
+    }
 }
 
 /// Ends a claimed turn that nothing runs any more. Whether the agent acted on it cannot be known.

@@ -2,5 +2,6 @@
 
 mod again;
 mod contexts;
+mod hear;
 mod queue;
 mod support;
