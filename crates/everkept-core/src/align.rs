@@ -2,7 +2,7 @@
 //!
 //! Never merges two that differ: the caller is told where they part and what can be shared.
 
-use crate::state::{SlotKind, State};
+use crate::state::{Slot, SlotKind, State};
 use crate::{MessageId, Role, TextDigest, TurnId, TurnState};
 
 /// A message as it was sent: its role and the digest of its joined text.
@@ -20,7 +20,8 @@ pub enum Aligned {
     Answered { turn: TurnId },
     /// All of it is kept, and no turn answers its last message.
     Kept,
-    /// Message `at` is another than the one kept there. Up to `cut` the log is the same conversation; 0 is nothing of it.
+    /// What was sent is another conversation: it parts from the one kept in the exchange that begins with message `at`,
+    /// where `held` is the message that differs. Up to `cut` the log holds all before `at` and nothing else; 0 is nothing of it.
     Diverged { at: usize, held: Option<MessageId>, cut: u64 },
 }
 
@@ -31,33 +32,33 @@ struct Unit {
     optional: bool,
     turn: Option<TurnId>,
     message: Option<MessageId>,
-    /// The last event that belongs to the unit and all before it.
+    slot: usize,
+    /// The last event that belongs to the unit's exchange, when the unit ends it.
     end: Option<u64>,
 }
 
 /// System messages are left out of the comparison: clients rewrite them freely.
 pub fn align(state: &State, sent: &[SentMessage]) -> Aligned {
     let units = units(state);
-    let mut held = units.iter().peekable();
-    let mut cut = 0;
+    let mut held = units.iter().enumerate().peekable();
+    // After how many units how many messages are accounted for.
+    let mut bounds = Vec::new();
     let mut last_user = None;
     for (at, message) in sent.iter().enumerate().filter(|(_, message)| message.role != Role::System) {
-        let unit = loop {
-            match held.peek() {
+        let matched = loop {
+            match held.next() {
                 None => return Aligned::New { from: from(sent, at) },
-                Some(unit) if unit.role == message.role && unit.digest == message.digest => break held.next(),
-                Some(unit) if unit.optional => {
-                    cut = unit.end.unwrap_or(cut);
-                    held.next();
+                Some((n, unit)) if unit.role == message.role && unit.digest == message.digest => break (n, unit),
+                Some((n, unit)) if unit.optional => bounds.push((n + 1, at)),
+                Some((_, unit)) => {
+                    let (at, cut) = last_cut(state, &units, &bounds);
+                    return Aligned::Diverged { at, held: unit.message, cut };
                 }
-                Some(unit) => return Aligned::Diverged { at, held: unit.message, cut },
             }
         };
-        if let Some(unit) = unit {
-            cut = unit.end.unwrap_or(cut);
-            if unit.role == Role::User {
-                last_user = unit.turn;
-            }
+        bounds.push((matched.0 + 1, at + 1));
+        if matched.1.role == Role::User {
+            last_user = matched.1.turn;
         }
     }
     let ends_with_user = sent.iter().rev().find(|message| message.role != Role::System).is_some_and(|message| message.role == Role::User);
@@ -65,6 +66,30 @@ pub fn align(state: &State, sent: &[SentMessage]) -> Aligned {
         Some(turn) => Aligned::Answered { turn },
         None => Aligned::Kept,
     }
+}
+
+/// The latest of `bounds` at which the log holds just the units before it, and where it is cut there.
+fn last_cut(state: &State, units: &[Unit], bounds: &[(usize, usize)]) -> (usize, u64) {
+    let cut_at = |&(count, at): &(usize, usize)| {
+        let kept = &units[..count];
+        kept.last()?.end?;
+        let cut = kept.iter().filter_map(|unit| unit.end).max()?;
+        let kept_slot = |slot: usize| kept.iter().any(|unit| unit.slot == slot);
+        let in_context = |slot: &Slot| slot.context == state.session.context;
+        let mut others = state.slots.iter().enumerate().filter(|(n, slot)| in_context(slot) && !kept_slot(*n));
+        others.all(|(_, slot)| is_absent(state, slot, cut)).then_some((at, cut))
+    };
+    bounds.iter().rev().find_map(cut_at).unwrap_or((0, 0))
+}
+
+/// Whether a log that ends with event `cut` shows nothing of a place in the conversation.
+fn is_absent(state: &State, slot: &Slot, cut: u64) -> bool {
+    let later = |seq: Option<u64>| seq.is_none_or(|seq| seq > cut);
+    let absent = match &slot.kind {
+        SlotKind::Recorded(at) => later(Some(state.messages[*at].first_seq)),
+        SlotKind::Turns(attempts) => attempts.iter().all(|&at| later(state.turns[at].ended_seq)),
+    };
+    absent || slot.hidden_at.is_some_and(|hidden| hidden <= cut)
 }
 
 /// A system message right before the first new one is new as well, unless everything was.
@@ -75,7 +100,9 @@ fn from(sent: &[SentMessage], at: usize) -> usize {
 
 fn units(state: &State) -> Vec<Unit> {
     let mut units = Vec::new();
-    for slot in state.visible_slots().filter(|slot| slot.context == state.session.context) {
+    let end = state.first_reverted_slot();
+    let shown = |slot: &Slot| slot.hidden_at.is_none() && slot.context == state.session.context;
+    for (n, slot) in state.slots[..end].iter().enumerate().filter(|(_, slot)| shown(slot)) {
         match &slot.kind {
             SlotKind::Recorded(at) => {
                 let message = &state.messages[*at];
@@ -86,6 +113,7 @@ fn units(state: &State) -> Vec<Unit> {
                         optional: false,
                         turn: None,
                         message: Some(message.id),
+                        slot: n,
                         end: message.last_seq,
                     });
                 }
@@ -100,6 +128,7 @@ fn units(state: &State) -> Vec<Unit> {
                         optional: false,
                         turn: Some(entry.turn.id),
                         message: Some(request.id),
+                        slot: n,
                         end: None,
                     });
                 }
@@ -110,6 +139,7 @@ fn units(state: &State) -> Vec<Unit> {
                     optional: !completed || !entry.answered,
                     turn: Some(entry.turn.id),
                     message: entry.turn.response_messages.first().copied(),
+                    slot: n,
                     end: entry.ended_seq,
                 });
             }

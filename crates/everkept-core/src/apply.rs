@@ -234,7 +234,7 @@ impl State {
                 slot
             }
             None => {
-                self.slots.push(Slot { context: event.context, hidden: false, kind: SlotKind::Turns(vec![at]) });
+                self.slots.push(Slot { context: event.context, hidden_at: None, kind: SlotKind::Turns(vec![at]) });
                 self.slots.len() - 1
             }
         };
@@ -361,10 +361,10 @@ impl State {
 
     /// A turn that was taken back before it began leaves the conversation, its request too unless an older attempt has it.
     fn drop_from(&mut self, slot: usize, id: TurnId) {
-        let at = self.turn_index.get(&id).copied();
+        let (at, head) = (self.turn_index.get(&id).copied(), self.head);
         if let SlotKind::Turns(attempts) = &mut self.slots[slot].kind {
             if attempts.len() == 1 {
-                self.slots[slot].hidden = true;
+                self.slots[slot].hidden_at = Some(head);
             } else {
                 attempts.retain(|attempt| Some(*attempt) != at);
                 self.give_back_request(slot, id);
@@ -405,7 +405,7 @@ impl State {
         match event.turn {
             None => {
                 self.settle_revert();
-                self.slots.push(Slot { context: event.context, hidden: false, kind: SlotKind::Recorded(at) });
+                self.slots.push(Slot { context: event.context, hidden_at: None, kind: SlotKind::Recorded(at) });
             }
             Some(turn) => {
                 if let (Role::Assistant, Some(entry)) = (data.role, self.turn_mut(turn)) {
@@ -471,14 +471,15 @@ impl State {
             return;
         }
         let first = self.first_reverted_slot();
-        let gone = |slot: &&Slot| !slot.hidden;
-        let knows = |thread: &AgentThread| self.slots[first..].iter().filter(gone).any(|slot| self.knows(thread, slot));
+        let shown = |slot: &&Slot| slot.hidden_at.is_none();
+        let knows = |thread: &AgentThread| self.slots[first..].iter().filter(shown).any(|slot| self.knows(thread, slot));
         let stale: Vec<bool> = self.threads.iter().map(knows).collect();
         for (thread, stale) in self.threads.iter_mut().zip(stale) {
             thread.stale |= stale;
         }
+        let head = self.head;
         for slot in &mut self.slots[first..] {
-            slot.hidden = true;
+            slot.hidden_at.get_or_insert(head);
         }
         self.end_revert();
         self.session.revert = None;
@@ -499,7 +500,7 @@ impl State {
         let mut hidden = Vec::new();
         for (at, slot) in self.slots.iter().enumerate() {
             let SlotKind::Turns(attempts) = &slot.kind else { continue };
-            let gone = slot.hidden || at >= reverted;
+            let gone = slot.hidden_at.is_some() || at >= reverted;
             let last = attempts.last().map(|&at| self.turns[at].turn.id);
             for &attempt in attempts {
                 let turn = self.turns[attempt].turn.id;

@@ -104,7 +104,8 @@ pub struct Unseen {
 #[derive(Debug, Clone)]
 pub(crate) struct Slot {
     pub context: u32,
-    pub hidden: bool,
+    /// The event that took it out of the conversation.
+    pub hidden_at: Option<u64>,
     pub kind: SlotKind,
 }
 
@@ -244,7 +245,7 @@ impl State {
     }
 
     pub fn is_visible(&self, id: TurnId) -> bool {
-        self.turn(id).is_some_and(|entry| entry.slot < self.first_reverted_slot() && !self.slots[entry.slot].hidden)
+        self.turn(id).is_some_and(|entry| entry.slot < self.first_reverted_slot() && self.slots[entry.slot].hidden_at.is_none())
     }
 
     /// The pinned agent session of an agent in the current context.
@@ -296,7 +297,7 @@ impl State {
     }
 
     pub(crate) fn visible_slots(&self) -> impl DoubleEndedIterator<Item = &Slot> {
-        self.slots[..self.first_reverted_slot()].iter().filter(|slot| !slot.hidden)
+        self.slots[..self.first_reverted_slot()].iter().filter(|slot| slot.hidden_at.is_none())
     }
 
     pub(crate) fn first_reverted_slot(&self) -> usize {

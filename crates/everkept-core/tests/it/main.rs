@@ -3,5 +3,6 @@
 mod again;
 mod contexts;
 mod hear;
+mod intake;
 mod queue;
 mod support;

@@ -280,3 +280,10 @@ pub fn aligned(world: &World, conversation: &[(Role, &str)]) -> Aligned {
     let sent: Vec<_> = conversation.iter().map(|(role, text)| SentMessage { role: *role, digest: digest_of(text) }).collect();
     align(&world.state, &sent)
 }
+
+/// How many cases a property is tried on; a failure shows its input, and nothing is written beside the source.
+pub fn config() -> proptest::test_runner::Config {
+    let cases = std::env::var("EVERKEPT_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(400);
+    let rng_seed = proptest::test_runner::RngSeed::Fixed(0x0EBE_4EB7);
+    proptest::test_runner::Config { cases, failure_persistence: None, rng_seed, ..Default::default() }
+}
