@@ -62,6 +62,19 @@ async fn print_what_is_there(server: &Server, session: &str, after: u64, print: 
     }
 }
 
+/// What people want to know of an event: its fields without ids, digests and what is null.
+fn summary(event: &Event) -> String {
+    const MACHINE: &[&str] = &["message", "part", "digest", "question", "request", "request_message", "agent_message", "bytes"];
+    let Ok(data) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(event.data.get()) else {
+        return event.data.get().to_owned();
+    };
+    let told = |(key, value): (&String, &serde_json::Value)| {
+        let is_told = !value.is_null() && !MACHINE.contains(&key.as_str());
+        is_told.then(|| value.as_str().filter(|_| key != "text").map_or_else(|| format!("{key}={value}"), |text| format!("{key}={text}")))
+    };
+    data.iter().filter_map(told).collect::<Vec<_>>().join(" ")
+}
+
 struct Print {
     json: bool,
     pretty: bool,
@@ -74,7 +87,7 @@ impl Print {
         if self.json {
             writeln!(out, "{}", serde_json::to_string(event)?)?;
         } else if self.pretty {
-            let data = shorten(&one_line(event.data.get()), columns().saturating_sub(BEFORE_DATA).max(10));
+            let data = shorten(&one_line(&summary(event)), columns().saturating_sub(BEFORE_DATA).max(10));
             let kind = format!("{:<22}", event.kind);
             let kind = match event.kind.split_once('.') {
                 Some(("turn", _)) => self.style.green(&kind),

@@ -56,12 +56,14 @@ async fn create(server: &Server, token: CreateToken) -> anyhow::Result<()> {
     let expires_in_ms = token.expires.map(|lives| u64::try_from(lives.as_millis()).unwrap_or(u64::MAX));
     let created = server.client.create_token(&everkept_api::CreateToken { kind, name, expires_in_ms }).await?;
     if token.listing.json {
-        return super::print_json(&[created]);
+        let mut value = serde_json::to_value(&created.token)?;
+        value["secret"] = created.secret.into();
+        return super::print_json(&[value]);
     }
     writeln!(io::stdout(), "{}", created.secret)?;
     if stdout_is_terminal() {
-        let note = format!("{} is shown this once; `everkept token revoke {}` ends it", created.token.kind.as_str(), created.token.id);
-        writeln!(io::stderr(), "{}", Style::of_stderr().dim(&format!("the {note}").replace(" is shown", " token is shown")))?;
+        let note = format!("this secret is shown once; `everkept token revoke {}` ends it", created.token.id);
+        writeln!(io::stderr(), "{}", Style::of_stderr().dim(&note))?;
     }
     Ok(())
 }

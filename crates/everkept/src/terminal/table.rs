@@ -3,7 +3,7 @@
 //! Never: a tab or a line break inside a field.
 
 use super::{columns, one_line, stdout_is_terminal};
-use comfy_table::{Attribute, Cell, Color, ContentArrangement, Row, presets};
+use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Row, presets};
 use std::io::{self, Write};
 
 pub struct Table {
@@ -97,8 +97,12 @@ impl Table {
             line.max_height(1);
             table.add_row(line);
         }
-        for column in table.column_iter_mut() {
+        for (at, column) in table.column_iter_mut().enumerate() {
             column.set_padding((0, 2));
+            // The first column gives way; an id that is cut short is of no use.
+            if at > 0 {
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
         }
         table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
     }
