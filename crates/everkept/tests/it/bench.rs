@@ -14,8 +14,8 @@ pub struct Server {
     pub address: String,
     pub token: String,
     pub data: PathBuf,
-    /// Everything printed until it listened.
-    pub said: Vec<String>,
+    /// What opens the page in a browser, once.
+    pub login: String,
     pub started_in: Duration,
     pub client: reqwest::Client,
 }
@@ -66,11 +66,11 @@ impl Server {
         // The login link comes right after the address.
         let mut line = String::new();
         lines.read_line(&mut line).unwrap();
-        said.push(line);
+        let login = line.trim().to_owned();
         std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
         let token = std::fs::read_to_string(data.join("admin.token")).expect("the admin token is there").trim().to_owned();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        Server { child, address, token, data: data.to_owned(), said, started_in: before.elapsed(), client }
+        Server { child, address, token, data: data.to_owned(), login, started_in: before.elapsed(), client }
     }
 
     pub fn kill(&mut self) {

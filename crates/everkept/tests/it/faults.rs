@@ -21,6 +21,8 @@ async fn bad_input_gets_a_clear_error_and_loses_nothing() {
     let turns = format!("/api/sessions/{session}/turns");
     let head = server.events(&session).await;
     let deep = format!("{{\"input\": {}1{}}}", "[".repeat(10_000), "]".repeat(10_000));
+    let deep_metadata = format!("{{\"metadata\": {{\"a\": {}1{}}}}}", "[".repeat(5_000), "]".repeat(5_000));
+    let session_path = "/api/sessions".to_owned();
     let cases: Vec<(&str, String, u16, &str, Option<&str>)> = vec![
         (&turns, r#"{"inputs": "x"}"#.into(), 422, "unknown_field", Some("inputs")),
         (&turns, r#"{"input": 7}"#.into(), 422, "invalid_field", Some("input")),
@@ -31,7 +33,8 @@ async fn bad_input_gets_a_clear_error_and_loses_nothing() {
         (&turns, r#"{"input": "x", "model": ""}"#.into(), 422, "invalid_field", Some("model")),
         (&turns, r#"{"input": "x""#.into(), 400, "invalid_json", None),
         (&turns, r#"{"input": "\ud800"}"#.into(), 400, "invalid_json", None),
-        (&turns, deep, 400, "invalid_json", None),
+        (&turns, deep, 422, "invalid_field", Some("input[0][0]")),
+        (&session_path, deep_metadata, 422, "invalid_field", Some("metadata")),
         ("/api/sessions/ses_00000000000000000000000000000000/turns", r#"{"input": "x"}"#.into(), 404, "not_found", None),
         ("/api/sessions/nonsense/turns", r#"{"input": "x"}"#.into(), 404, "not_found", None),
         ("/api/turns/trn_00000000000000000000000000000000/retry", "{}".into(), 404, "not_found", None),
@@ -132,7 +135,7 @@ async fn d5_a_full_disk_is_a_read_only_server_until_there_is_space_again() {
     std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
     let token = std::fs::read_to_string(inside.join("admin.token")).unwrap().trim().to_owned();
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let server = Server { child, address, token, data: outer.path().into(), said: Vec::new(), started_in: Duration::ZERO, client };
+    let server = Server { child, address, token, data: outer.path().into(), login: String::new(), started_in: Duration::ZERO, client };
     let session = server.session(json!({})).await;
     let path = format!("/api/sessions/{session}/messages");
     let mut acknowledged = 0;
@@ -170,7 +173,8 @@ async fn a_read_only_data_directory_is_a_clear_error() {
     let data = outer.path().join("data");
     std::fs::create_dir(&data).unwrap();
     let mut command = on_small_disk(&data, "ro");
-    let output = command.arg(env!("CARGO_BIN_EXE_everkept")).args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(&data).output().unwrap();
+    let output =
+        command.arg(env!("CARGO_BIN_EXE_everkept")).args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(&data).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.to_lowercase().contains("read-only") || said.contains("cannot be written"), "{said}");
@@ -196,8 +200,7 @@ async fn d4_after_a_storage_error_nothing_is_acknowledged_until_a_new_start_and_
     std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
     let token = std::fs::read_to_string(data.path().join("admin.token")).unwrap().trim().to_owned();
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let mut server =
-        Server { child, address, token, data: data.path().into(), said: Vec::new(), started_in: Duration::ZERO, client };
+    let mut server = Server { child, address, token, data: data.path().into(), login: String::new(), started_in: Duration::ZERO, client };
     let session = server.session(json!({})).await;
     let path = format!("/api/sessions/{session}/messages");
     let mut acknowledged = 0;

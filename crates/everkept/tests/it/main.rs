@@ -2,6 +2,9 @@
 
 mod agents;
 mod bench;
+mod browser;
+mod cli;
 mod dependencies;
 mod faults;
 mod kills;
+mod opencode;
