@@ -54,18 +54,17 @@ impl Front {
         app.site.check_origin(&request)?;
         let path = request.uri().path();
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-        let health = path == "/api/health";
         match path {
             "/login" if reads => return Ok(login::page()),
             "/login.js" if reads => return Ok(login::script()),
             "/login" if request.method() == Method::POST => return login::log_in(app, request).await,
             _ => {}
         }
-        if health && reads && credential::is_absent(request.headers(), &app.site) {
+        if path == "/api/health" && reads && credential::is_absent(request.headers(), &app.site) {
             return Ok(StatusCode::OK.into_response());
         }
         let credential = credential::check(app, request.headers()).await?;
-        if app.engine.storage_failed() && !health {
+        if app.engine.storage_failed() {
             return Err(Failed::new(ErrorCode::StorageFailed, "storage failed; nothing is acknowledged until a new start"));
         }
         if credential.by_cookie && !reads && !credential::has_write_header(request.headers()) {

@@ -1,9 +1,12 @@
 //! The server over a real socket, on a memory store and the demo agent. Tests are named by what they show.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod access;
 mod bodies;
 mod chat;
 mod events;
+mod faulty;
 mod limits;
 mod login;
 mod once;
@@ -11,5 +14,6 @@ mod patience;
 mod server;
 mod sessions;
 mod sockets;
+mod storage;
 mod threads;
 mod tokens;

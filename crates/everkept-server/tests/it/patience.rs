@@ -22,7 +22,7 @@ struct Pipe {
 /// `holds` is what the pipe takes before a writer waits.
 async fn pipe(holds: usize) -> Pipe {
     let directory = tempfile::tempdir().unwrap();
-    let (engine, admin) = engine(directory.path()).await;
+    let (engine, admin, _) = engine(directory.path()).await;
     let (stop, ended) = tokio::sync::watch::channel(false);
     let server = Server::new(engine.clone(), 7070, BODY_LIMIT, ended).unwrap();
     let (client, io) = tokio::io::duplex(holds);

@@ -1,10 +1,10 @@
 //! A running server, and clients that say exactly what they are told to.
 
+use crate::faulty::FaultyStore;
 use everkept_agent::demo::{DemoAgent, MemoryInRam};
 use everkept_core::{AgentName, ModelName};
 use everkept_engine::{AgentEntry, Engine, Parts, Settings, TokioRuntime};
 use everkept_server::{BODY_LIMIT, ServerConfig, create_token, serve};
-use everkept_store::MemoryStore;
 use futures::StreamExt;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
@@ -26,6 +26,7 @@ use tokio::{
 
 pub struct Server {
     pub engine: Engine,
+    pub store: Arc<FaultyStore>,
     pub address: SocketAddr,
     pub admin: String,
     pub client: reqwest::Client,
@@ -38,7 +39,7 @@ pub struct Server {
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An engine with two demo agents, and the secret of its admin.
-pub async fn engine(directory: &std::path::Path) -> (Engine, String) {
+pub async fn engine(directory: &std::path::Path) -> (Engine, String, Arc<FaultyStore>) {
     let mut agents = BTreeMap::new();
     for (name, model) in [("demo", None), ("other", Some("other/big"))] {
         let count = AtomicU64::new(0);
@@ -47,8 +48,9 @@ pub async fn engine(directory: &std::path::Path) -> (Engine, String) {
         let model = model.map(|model| ModelName::new(model).unwrap());
         agents.insert(AgentName::new(name).unwrap(), AgentEntry { agent, model });
     }
+    let store = Arc::new(FaultyStore::default());
     let parts = Parts {
-        store: Arc::new(MemoryStore::new()),
+        store: store.clone(),
         agents,
         default_agent: AgentName::new("demo").unwrap(),
         runtime: TokioRuntime::runtime(),
@@ -56,7 +58,7 @@ pub async fn engine(directory: &std::path::Path) -> (Engine, String) {
     };
     let engine = Engine::start(parts).await.unwrap();
     let (_, admin) = create_token(&engine, "admin", None, None).await.unwrap();
-    (engine, admin)
+    (engine, admin, store)
 }
 
 impl Server {
@@ -66,14 +68,14 @@ impl Server {
 
     pub async fn with_body_limit(body_limit: usize) -> Server {
         let directory = tempfile::tempdir().unwrap();
-        let (engine, admin) = engine(directory.path()).await;
+        let (engine, admin, store) = engine(directory.path()).await;
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (shutdown, ended) = watch::channel(false);
         let config = ServerConfig { engine: engine.clone(), listener, public_url: None, tls: None, body_limit, shutdown: ended };
         let serving = tokio::spawn(serve(config));
         let client = reqwest::Client::builder().timeout(PATIENCE).pool_max_idle_per_host(0).build().unwrap();
-        Server { engine, address, admin, client, shutdown, serving, _directory: directory }
+        Server { engine, store, address, admin, client, shutdown, serving, _directory: directory }
     }
 
     /// Tells the server to end and waits until it has.
