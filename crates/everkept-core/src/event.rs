@@ -403,6 +403,7 @@ pub struct QuestionAsked {
     pub digest: TextDigest,
     pub request: Option<String>,
     pub options: Vec<QuestionOption>,
+    #[serde(with = "crate::time::rfc3339_or_null")]
     pub expires_at: Option<Timestamp>,
 }
 

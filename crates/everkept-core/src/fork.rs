@@ -2,7 +2,7 @@
 //!
 //! Never changes the parent, except that it gives up its thread when the fork takes that over.
 
-use crate::decide::check_title;
+use crate::decide::{check_directory, check_title};
 use crate::{
     AgentName, AgentSession, Event, ForkOrigin, KnownAgents, Parent, ParentKind, Refusal, SessionForked, SessionId, SessionUpdated, State,
     Thread, Timestamp, TurnId, resolve_agent,
@@ -47,6 +47,7 @@ pub fn fork(parent: &State, command: Fork, now: Timestamp) -> Result<Forked, Ref
         return Err(Refusal::SessionNotFound);
     }
     check_title(command.title.as_deref())?;
+    check_directory(command.directory.as_deref().unwrap_or_default())?;
     if let Some(agent) = &command.agent {
         resolve_agent(parent, Some(agent), &command.known)?;
     }

@@ -107,5 +107,6 @@ pub struct Rule {
     pub agent: AgentName,
     pub digest: TextDigest,
     pub title: String,
+    #[serde(with = "crate::time::rfc3339")]
     pub created_at: Timestamp,
 }

@@ -33,7 +33,7 @@ impl<'de> Deserialize<'de> for TextDigest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
         let mut digest = [0; 32];
-        if text.len() != 64 || !text.is_ascii() {
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(serde::de::Error::custom("a digest has 64 hex digits"));
         }
         for (i, byte) in digest.iter_mut().enumerate() {
@@ -46,6 +46,16 @@ impl<'de> Deserialize<'de> for TextDigest {
 /// The digest of one text.
 pub fn digest_of(text: impl AsRef<[u8]>) -> TextDigest {
     TextDigest(Sha256::digest(text.as_ref()).into())
+}
+
+/// How many bytes a text has as JSON, without its quotes.
+pub(crate) fn json_len(text: &str) -> usize {
+    let one = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..=0x1f => 6,
+        _ => 1,
+    };
+    text.bytes().map(one).sum()
 }
 
 /// Cuts a text into pieces of at most `max` bytes, at character boundaries. An empty text has no piece.

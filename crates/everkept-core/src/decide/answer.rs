@@ -1,5 +1,6 @@
 //! Questions: answered once, from anywhere, for exactly the call that was shown. Silence means no.
 
+use super::limits::check_note;
 use super::{Log, turn};
 use crate::{
     AgainTurn, AnswerQuestion, Event, ExpiredBecause, OptionKind, QuestionAnswered, QuestionExpired, QuestionId, QuestionKind,
@@ -19,9 +20,7 @@ pub(super) fn answer(mut log: Log<'_>, command: AnswerQuestion) -> Result<Vec<Ev
         let known: Vec<&str> = question.options.iter().map(|option| option.id.as_str()).collect();
         Refusal::invalid("option", format!("must be one of {}", known.join(", ")))
     })?;
-    if command.note.as_ref().is_some_and(|note| note.len() > 8_192) {
-        return Err(Refusal::invalid("note", "must be at most 8192 bytes"));
-    }
+    check_note(command.note.as_deref())?;
     let agent = state.turn(question.turn).map(|entry| entry.turn.agent.clone());
     let rule = agent.filter(|_| option.kind == OptionKind::AllowAlways && question.kind == QuestionKind::Permission).map(|agent| Rule {
         id: question.id,

@@ -1,8 +1,9 @@
 //! What an agent says becomes events: texts joined into parts, calls matched to their tools, questions made durable.
 
+use super::limits::check_heard;
 use super::{Log, answer};
 use crate::{
-    AgentSessionId, AgentSessionSucceeded, Asked, Event, ExpiredBecause, MAX_DELTA_BYTES, MessageAdded, MessageId, OptionKind,
+    AgentRaw, AgentSessionId, AgentSessionSucceeded, Asked, Event, ExpiredBecause, MAX_DELTA_BYTES, MessageAdded, MessageId, OptionKind,
     PartCompleted, PartDelta, PartId, Payload, PlanUpdated, QuestionAnswered, QuestionAsked, QuestionId, QuestionKind, Refusal, Role, Said,
     SessionUpdated, SuccessionCause, TextDigest, TextKind, ToolCompleted, ToolStarted, ToolStatus, ToolUpdated, TurnId, TurnWaiting,
     UsageReported, split_text,
@@ -19,6 +20,7 @@ pub(super) fn hear(mut log: Log<'_>, turn: TurnId, said: Vec<Said>) -> Result<Ve
         ear.hear(&mut log, said);
     }
     ear.flush(&mut log);
+    check_heard(&log.events)?;
     log.done()
 }
 
@@ -124,7 +126,12 @@ impl Ear {
             }
             Said::Raw(raw) => {
                 self.flush(log);
-                log.add(turn, raw);
+                match raw {
+                    AgentRaw::Text(text) if text.len() > MAX_DELTA_BYTES => {
+                        split_text(&text, MAX_DELTA_BYTES).for_each(|piece| log.add(turn, AgentRaw::Text(piece.into())));
+                    }
+                    AgentRaw::Text(_) | AgentRaw::Json(_) | AgentRaw::Blob(_) => log.add(turn, raw),
+                }
             }
         }
     }

@@ -1,19 +1,12 @@
 //! A session's own life: made, changed, cleared, reverted, trashed.
 
 use super::Log;
+use super::limits::{check_directory, check_metadata, check_title};
 use crate::{
     AgentSessionPinned, ContextCleared, CreateSession, Event, Json, PinnedBecause, QuestionId, Refusal, RuleRemoved, SessionArchived,
     SessionCreated, SessionDeleted, SessionRestored, SessionReverted, SessionUpdated, TurnCancelling, TurnId, TurnState, UpdateSession,
     resolve_agent,
 };
-
-/// The most bytes of a title.
-pub const MAX_TITLE_BYTES: usize = 1_000;
-/// The most bytes of a session's metadata, as JSON.
-pub const MAX_METADATA_BYTES: usize = 16 * 1024;
-
-/// How deep a session's metadata may nest: what every reader of JSON takes.
-pub const MAX_METADATA_DEPTH: usize = 64;
 
 pub(super) fn create(mut log: Log<'_>, command: CreateSession) -> Result<Vec<Event>, Refusal> {
     if log.state.head > 0 {
@@ -21,6 +14,7 @@ pub(super) fn create(mut log: Log<'_>, command: CreateSession) -> Result<Vec<Eve
     }
     check_title(command.title.as_deref())?;
     check_metadata(command.metadata.as_ref())?;
+    check_directory(&command.directory)?;
     let (agent, _) = resolve_agent(log.state, command.agent.as_ref(), &command.known)?;
     log.add(
         None,
@@ -139,27 +133,6 @@ pub(super) fn remove_rule(mut log: Log<'_>, rule: QuestionId) -> Result<Vec<Even
     }
     log.add(None, RuleRemoved { rule });
     log.done()
-}
-
-pub(crate) fn check_title(title: Option<&str>) -> Result<(), Refusal> {
-    match title {
-        Some(title) if title.len() > MAX_TITLE_BYTES => Err(Refusal::invalid("title", format!("must be at most {MAX_TITLE_BYTES} bytes"))),
-        Some(_) | None => Ok(()),
-    }
-}
-
-fn check_metadata(metadata: Option<&Json>) -> Result<(), Refusal> {
-    let Some(metadata) = metadata else { return Ok(()) };
-    if metadata.get().len() > MAX_METADATA_BYTES {
-        return Err(Refusal::invalid("metadata", format!("must be at most {MAX_METADATA_BYTES} bytes of JSON")));
-    }
-    if metadata.depth() > MAX_METADATA_DEPTH {
-        return Err(Refusal::invalid("metadata", format!("must nest at most {MAX_METADATA_DEPTH} deep")));
-    }
-    if !metadata.get().starts_with('{') {
-        return Err(Refusal::invalid("metadata", "must be an object"));
-    }
-    Ok(())
 }
 
 /// Whether a turn may still be changed by its user.

@@ -5,9 +5,10 @@
 mod answer;
 mod hear;
 mod lifecycle;
+mod limits;
 mod turn;
 
-pub(crate) use lifecycle::check_title;
+pub(crate) use limits::{check_directory, check_title};
 
 use crate::{Body, Command, Event, Refusal, State, Timestamp, TurnId};
 

@@ -1,5 +1,6 @@
 //! A turn's life: queued, begun, cancelled, tried again, ended. One end, once.
 
+use super::limits::{check_not_empty, check_parts, fit_one_event, short_error, short_reason};
 use super::{Log, answer, hear, lifecycle::is_queued};
 use crate::state::TurnEntry;
 use crate::{
@@ -15,7 +16,9 @@ pub(super) fn submit(mut log: Log<'_>, command: SubmitTurn) -> Result<Vec<Event>
     log.alive()?;
     check_open(&log)?;
     let state = log.state;
+    check_not_empty(&command.parts)?;
     check_parts(&command.parts)?;
+    command.earlier.iter().try_for_each(|message| check_parts(&message.parts))?;
     let (agent, agent_because) = resolve_agent(state, command.agent.as_ref(), &command.known)?;
     let (model, model_because) = resolve_model(state, &agent, command.model.as_ref(), &command.known);
     if let Some(current) = state.current_turn() {
@@ -63,6 +66,7 @@ pub(super) fn record(mut log: Log<'_>, messages: Vec<NewMessage>) -> Result<Vec<
         name_after(&mut log, &message.parts);
     }
     for message in &messages {
+        check_not_empty(&message.parts)?;
         check_parts(&message.parts)?;
         add_message(&mut log, None, message.id, message.role, &message.parts);
     }
@@ -94,6 +98,7 @@ pub(super) fn edit(mut log: Log<'_>, command: EditTurn) -> Result<Vec<Event>, Re
             return Err(Refusal::invalid("input", problem));
         }
         Some((message, parts)) => {
+            check_not_empty(&parts)?;
             check_parts(&parts)?;
             edited.request_message = Some(message);
             log.add(turn, edited);
@@ -252,7 +257,8 @@ pub(super) fn end(mut log: Log<'_>, command: EndTurn) -> Result<Vec<Event>, Refu
     for question in open {
         answer::expired(&mut log, question, command.turn, ExpiredBecause::TurnEnded);
     }
-    log.add(Some(command.turn), TurnEnded { state: command.end, reason: command.reason, error: command.error });
+    let (reason, error) = (short_reason(command.reason), command.error.map(short_error));
+    log.add(Some(command.turn), TurnEnded { state: command.end, reason, error });
     log.done()
 }
 
@@ -310,6 +316,7 @@ pub(super) fn settle(
 /// The events of a message; what is too long for one event follows in deltas.
 pub(super) fn add_message(log: &mut Log<'_>, turn: Option<TurnId>, message: MessageId, role: Role, parts: &[NewPart]) {
     let inline = parts.iter().map(|part| if let NewPart::Text(text) = part { text.len() } else { 0 }).sum::<usize>() <= MAX_DELTA_BYTES;
+    let inline = inline && fit_one_event(parts);
     let mut added = Vec::new();
     let mut long = Vec::new();
     for (n, part) in (0..).zip(parts) {
@@ -351,21 +358,6 @@ fn name_after(log: &mut Log<'_>, parts: &[NewPart]) {
         };
         log.add(None, SessionUpdated { title: Some(Some(title)), ..SessionUpdated::default() });
     }
-}
-
-/// A message needs something in it, and no more parts than fit its event.
-fn check_parts(parts: &[NewPart]) -> Result<(), Refusal> {
-    let says_something = parts.iter().any(|part| match part {
-        NewPart::Text(text) => !text.is_empty(),
-        NewPart::File { .. } => true,
-    });
-    if !says_something {
-        return Err(Refusal::invalid("input", "must not be empty"));
-    }
-    if parts.len() > 100 {
-        return Err(Refusal::invalid("input", "must have at most 100 parts"));
-    }
-    Ok(())
 }
 
 /// An archived session takes no new turn.

@@ -4,5 +4,6 @@ mod again;
 mod contexts;
 mod hear;
 mod intake;
+mod limits;
 mod queue;
 mod support;
