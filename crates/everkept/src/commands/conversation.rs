@@ -15,7 +15,6 @@ use everkept_api::{
 use serde::{Deserialize, de::DeserializeOwned};
 use std::{
     collections::{BTreeMap, VecDeque},
-    future::Future,
     time::Instant,
 };
 use tokio::select;
@@ -354,12 +353,10 @@ impl Conversation {
 }
 
 /// The next line typed as an answer; never one when there is nothing to answer.
-fn typed<'a>(input: Option<&'a mut Input>) -> impl Future<Output = std::io::Result<Option<String>>> + 'a {
-    async move {
-        match input {
-            Some(input) => input.fresh_line().await,
-            None => std::future::pending().await,
-        }
+async fn typed(input: Option<&mut Input>) -> std::io::Result<Option<String>> {
+    match input {
+        Some(input) => input.fresh_line().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -34,7 +34,7 @@ async fn report(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let store = SqliteStore::open(directory, Mode::Inline)?;
     let lively = io::stderr().is_terminal();
     let mut progress = |sessions: u64| {
-        if lively && sessions % PROGRESS_STEP == 0 {
+        if lively && sessions.is_multiple_of(PROGRESS_STEP) {
             // Progress that cannot be shown is no reason to stop.
             _ = write!(io::stderr(), "\r\x1b[2K{sessions} sessions");
         }
