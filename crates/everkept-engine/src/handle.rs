@@ -18,7 +18,7 @@ use everkept_store::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot};
 
@@ -68,7 +68,7 @@ pub(crate) struct Inner {
     pub waiting: AtomicUsize,
     pub pressure: Notify,
     /// Something may have to be indexed.
-    pub to_index: Notify,
+    pub to_index: Arc<Notify>,
     sessions: Mutex<BTreeMap<SessionId, Entry>>,
     failed: Mutex<Option<StoreFault>>,
     stopping: AtomicBool,
@@ -98,7 +98,7 @@ impl Engine {
             settings: parts.settings,
             waiting: AtomicUsize::new(0),
             pressure: Notify::new(),
-            to_index: Notify::new(),
+            to_index: Arc::new(Notify::new()),
             sessions: Mutex::new(BTreeMap::new()),
             failed: Mutex::new(None),
             stopping: AtomicBool::new(false),
@@ -114,7 +114,7 @@ impl Engine {
         for session in sessions {
             engine.inner.mailbox(session);
         }
-        engine.inner.runtime.spawner.spawn(Box::pin(keep_indexed(Arc::downgrade(&engine.inner))));
+        engine.inner.runtime.spawner.spawn(Box::pin(keep_indexed(Arc::downgrade(&engine.inner), engine.inner.to_index.clone())));
         Ok(engine)
     }
 
@@ -745,27 +745,33 @@ fn check_directory(directory: Option<String>) -> Result<Option<String>, Failure>
     }
 }
 
-/// Keeps the full-text index close behind, away from the append path.
-async fn keep_indexed(inner: std::sync::Weak<Inner>) {
+/// Keeps the full-text index close behind, away from the append path. Holds nothing of the engine while it waits.
+async fn keep_indexed(engine: Weak<Inner>, to_index: Arc<Notify>) {
     loop {
-        let Some(engine) = inner.upgrade() else { return };
-        let notified = engine.to_index.notified();
-        notified.await;
-        let pause = engine.runtime.clock.sleep(Duration::from_secs(1));
-        pause.await;
-        while !engine.is_stopping() && engine.failure().is_none() {
+        to_index.notified().await;
+        let Some(clock) = engine.upgrade().map(|engine| engine.runtime.clock.clone()) else { return };
+        clock.sleep(Duration::from_secs(1)).await;
+        loop {
+            let Some(engine) = engine.upgrade() else { return };
+            if engine.is_stopping() || engine.failure().is_some() {
+                return;
+            }
             match engine.check(engine.store.index().await) {
                 Ok(true) => break,
                 Ok(false) => {}
                 Err(failure) => {
-                    // The queue of what is to be indexed is kept: the next search or message tries again.
+                    // What is to be indexed stays queued: the next search or message tries again.
                     tracing::warn!(%failure, "indexing stopped");
                     break;
                 }
             }
         }
-        if engine.is_stopping() || engine.failure().is_some() {
-            return;
-        }
+    }
+}
+
+impl Drop for Inner {
+    /// Lets the task that waits for something to index see that there is nobody left to index for.
+    fn drop(&mut self) {
+        self.to_index.notify_one();
     }
 }

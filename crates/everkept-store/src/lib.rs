@@ -5,12 +5,14 @@
 
 mod chain;
 pub mod conformance;
+mod faulty;
 mod memory;
 mod stored;
 mod verify;
 mod words;
 
 pub use chain::{CHAIN_START, Chain, Sum, link, sum};
+pub use faulty::FaultyStore;
 pub use memory::MemoryStore;
 pub use stored::{StoredEvent, decode, encode};
 pub use verify::{Damage, Place, Report, verify};

@@ -199,7 +199,7 @@ async fn a_permission_is_asked_answered_once_and_only_for_that_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unanswered_permission_is_denied_after_its_time_and_waiting_is_not_hanging() {
+async fn tu_08_an_unanswered_permission_is_denied_after_its_time_and_waiting_is_not_hanging() {
     let world = World::new().await;
     let session = world.session().await;
     let before = tokio::time::Instant::now();
@@ -239,7 +239,7 @@ async fn a_question_dies_with_its_agent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retry_pressed_twice_is_one_new_attempt_and_one_final_answer() {
+async fn tu_09_retry_pressed_twice_is_one_new_attempt_and_one_final_answer() {
     let world = World::new().await;
     let session = world.session().await;
     let (failed, _) = world.ask(session, "x !fail").await;

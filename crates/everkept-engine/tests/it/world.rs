@@ -16,6 +16,7 @@ pub struct World {
     pub agents: BTreeMap<AgentName, AgentEntry>,
     pub settings: Settings,
     pub engine: Engine,
+    runtime: Runtime,
     /// What every agent was asked to open, in order.
     pub opened: Arc<Mutex<Vec<OpenSession>>>,
     tasks: Arc<Tasks>,
@@ -49,6 +50,10 @@ impl World {
     }
 
     pub async fn with(change: impl FnOnce(&mut Settings)) -> World {
+        Self::on(Arc::new(MemoryStore::new()), TokioRuntime::runtime(), change).await
+    }
+
+    pub async fn on(store: Arc<dyn Store>, runtime: Runtime, change: impl FnOnce(&mut Settings)) -> World {
         let directory = tempfile::tempdir().unwrap();
         let mut settings = Settings::new(directory.path().into());
         change(&mut settings);
@@ -61,10 +66,9 @@ impl World {
             let watched = Watched { agent: Arc::new(demo), opened: opened.clone() };
             agents.insert(name(agent), AgentEntry { agent: Arc::new(watched), model: model.map(self::model) });
         }
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
         let tasks = Arc::new(Tasks::default());
-        let engine = start(&store, &agents, &settings, &tasks).await;
-        World { store, agents, settings, engine, opened, tasks, _directory: directory }
+        let engine = start(&store, &agents, &settings, &tasks, &runtime).await;
+        World { store, runtime, agents, settings, engine, opened, tasks, _directory: directory }
     }
 
     /// Everything stops at once, as at a kill -9; then the server starts again on what was kept.
@@ -72,7 +76,7 @@ impl World {
         for task in self.tasks.0.lock().unwrap().drain(..) {
             task.abort();
         }
-        self.engine = start(&self.store, &self.agents, &self.settings, &self.tasks).await;
+        self.engine = start(&self.store, &self.agents, &self.settings, &self.tasks, &self.runtime).await;
     }
 
     pub async fn session(&self) -> SessionId {
@@ -213,8 +217,14 @@ pub fn kept(answered: Answered) -> (u16, Bytes) {
     }
 }
 
-async fn start(store: &Arc<dyn Store>, agents: &BTreeMap<AgentName, AgentEntry>, settings: &Settings, tasks: &Arc<Tasks>) -> Engine {
-    let runtime = Runtime { spawner: tasks.clone(), ..TokioRuntime::runtime() };
+async fn start(
+    store: &Arc<dyn Store>,
+    agents: &BTreeMap<AgentName, AgentEntry>,
+    settings: &Settings,
+    tasks: &Arc<Tasks>,
+    runtime: &Runtime,
+) -> Engine {
+    let runtime = Runtime { spawner: tasks.clone(), ..runtime.clone() };
     let parts = Parts { store: store.clone(), agents: agents.clone(), default_agent: name("demo"), runtime, settings: settings.clone() };
     Engine::start(parts).await.unwrap()
 }

@@ -8,3 +8,5 @@ fn memory() -> Arc<dyn Store> {
 }
 
 everkept_store::conformance!(memory);
+
+mod far_off;

@@ -95,7 +95,7 @@ impl Browser {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_login_link_opens_the_page_once_and_it_shows_sessions_and_answers_live() {
+async fn on_09_on_n4_the_login_link_opens_the_page_once_and_it_shows_sessions_and_answers_live() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path());
     let session = server.session(json!({ "title": "Roof <b>repairs</b>" })).await;

@@ -22,6 +22,7 @@ async fn bad_input_gets_a_clear_error_and_loses_nothing() {
     let head = server.events(&session).await;
     let deep = format!("{{\"input\": {}1{}}}", "[".repeat(10_000), "]".repeat(10_000));
     let deep_metadata = format!("{{\"metadata\": {{\"a\": {}1{}}}}}", "[".repeat(5_000), "]".repeat(5_000));
+    let nested_metadata = format!("{{\"metadata\": {{\"a\": {}1{}}}}}", "[".repeat(70), "]".repeat(70));
     let session_path = "/api/sessions".to_owned();
     let cases: Vec<(&str, String, u16, &str, Option<&str>)> = vec![
         (&turns, r#"{"inputs": "x"}"#.into(), 422, "unknown_field", Some("inputs")),
@@ -33,8 +34,9 @@ async fn bad_input_gets_a_clear_error_and_loses_nothing() {
         (&turns, r#"{"input": "x", "model": ""}"#.into(), 422, "invalid_field", Some("model")),
         (&turns, r#"{"input": "x""#.into(), 400, "invalid_json", None),
         (&turns, r#"{"input": "\ud800"}"#.into(), 400, "invalid_json", None),
-        (&turns, deep, 422, "invalid_field", Some("input[0][0]")),
-        (&session_path, deep_metadata, 422, "invalid_field", Some("metadata")),
+        (&turns, deep, 400, "invalid_json", None),
+        (&session_path, deep_metadata, 400, "invalid_json", None),
+        (&session_path, nested_metadata, 422, "invalid_field", Some("metadata")),
         ("/api/sessions/ses_00000000000000000000000000000000/turns", r#"{"input": "x"}"#.into(), 404, "not_found", None),
         ("/api/sessions/nonsense/turns", r#"{"input": "x"}"#.into(), 404, "not_found", None),
         ("/api/turns/trn_00000000000000000000000000000000/retry", "{}".into(), 404, "not_found", None),

@@ -8,3 +8,4 @@ mod dependencies;
 mod faults;
 mod kills;
 mod opencode;
+mod requirements;

@@ -1,0 +1,112 @@
+//! The memory store with faults at hand: what a commit comes to can be chosen.
+//!
+//! Never in a server: it is here so that every crate above the store tests the same faults.
+
+use crate::*;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+#[derive(Default)]
+pub struct FaultyStore {
+    inner: MemoryStore,
+    faults: Mutex<Faults>,
+    takes: AtomicU64,
+}
+
+#[derive(Default)]
+struct Faults {
+    problem: Option<Problem>,
+    full_for: u64,
+}
+
+impl FaultyStore {
+    /// What every commit comes to from now on; nothing of it is written.
+    pub fn break_commits(&self, problem: Option<Problem>) {
+        self.faults().problem = problem;
+    }
+
+    /// The next `commits` find no space.
+    pub fn fill_for(&self, commits: u64) {
+        self.faults().full_for = commits;
+    }
+
+    /// How many commits are still to find no space.
+    pub fn still_full_for(&self) -> u64 {
+        self.faults().full_for
+    }
+
+    /// How often a log was taken over.
+    pub fn takes(&self) -> u64 {
+        self.takes.load(Ordering::SeqCst)
+    }
+
+    fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().expect("nobody panics while choosing a fault")
+    }
+
+    fn next_fault(&self) -> Option<Problem> {
+        let mut faults = self.faults();
+        if faults.full_for > 0 {
+            faults.full_for -= 1;
+            return Some(Problem::Full);
+        }
+        faults.problem.clone()
+    }
+}
+
+macro_rules! passed_on {
+    ($(fn $name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {$(
+        fn $name(&self, $($argument: $type),*) -> Answer<'_, $answer> {
+            self.inner.$name($($argument),*)
+        }
+    )*};
+}
+
+impl Store for FaultyStore {
+    fn commit(&self, commit: Commit) -> Answer<'_, Vec<Vec<StoredEvent>>, CommitFault> {
+        match self.next_fault() {
+            None => self.inner.commit(commit),
+            Some(problem) => {
+                let may_have_happened = problem != Problem::Full;
+                let fault = StoreFault { problem, doing: "commit to /secret/place".into(), may_have_happened };
+                Box::pin(async { Err(fault.into()) })
+            }
+        }
+    }
+
+    fn take(&self, session: SessionId) -> Answer<'_, Option<Head>> {
+        self.takes.fetch_add(1, Ordering::SeqCst);
+        self.inner.take(session)
+    }
+
+    passed_on! {
+        fn boot(wall: Timestamp) -> Boot;
+        fn head(session: SessionId) -> Option<Head>;
+        fn events(query: EventsQuery) -> Vec<StoredEvent>;
+        fn session(session: SessionId) -> Option<Session>;
+        fn session_of_thread(resource: Resource, thread: Thread) -> Option<Session>;
+        fn sessions(query: SessionsQuery) -> Page<Session>;
+        fn count_sessions(query: SessionsQuery) -> u64;
+        fn children(session: SessionId) -> Vec<Session>;
+        fn turn(turn: TurnId) -> Option<TurnRecord>;
+        fn turns(query: PlaceQuery) -> Vec<TurnRecord>;
+        fn messages(query: PlaceQuery) -> Vec<MessageRecord>;
+        fn question(question: QuestionId) -> Option<Question>;
+        fn questions(query: QuestionsQuery) -> Vec<Question>;
+        fn owed() -> Vec<(SessionId, Vec<Effect>)>;
+        fn raw(session: SessionId, turn: TurnId, from: u64) -> Bytes;
+        fn blob(id: TextDigest) -> Option<Bytes>;
+        fn blob_sessions(id: TextDigest) -> Vec<SessionId>;
+        fn kept_answer(principal: String, key: String, now: Timestamp) -> Option<KeptAnswer>;
+        fn put_token(token: Token) -> ();
+        fn token(secret_hash: TextDigest) -> Option<Token>;
+        fn tokens() -> Vec<Token>;
+        fn revoke_token(token: TokenId, at: Timestamp) -> bool;
+        fn pack(session: SessionId, turn: TurnId) -> ();
+        fn index() -> bool;
+        fn all_sessions(after: Option<SessionId>, limit: u32) -> Vec<SessionId>;
+        fn rows(session: SessionId) -> Vec<Record>;
+        fn chains(session: SessionId, after: u64, limit: u32) -> Vec<(u64, Chain)>;
+        fn backup(to: std::path::PathBuf) -> ();
+    }
+}
