@@ -9,7 +9,7 @@ use crate::{
     extract::{Asked, At, bounded, digits},
     failed::{Failed, json_response},
     front::{Credential, Who},
-    stream::{frames, sse},
+    stream::{frames, resumable},
 };
 use axum::{
     http::{HeaderMap, StatusCode, header},
@@ -125,7 +125,7 @@ async fn list(
         let frame = frame.ok().filter(|frame| wanted.takes(frame));
         future::ready(frame.map(|frame| frame.sse))
     });
-    Ok(sse(&app, &credential, frames))
+    Ok(resumable(&app, &credential, frames))
 }
 
 async fn page(app: &App, caller: &Caller, ses: SessionId, wanted: Wanted, after: u64, listed: Listed) -> Result<Response, Failed> {

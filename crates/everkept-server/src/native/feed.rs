@@ -3,7 +3,7 @@
 //! Never replayed, and never about a session the caller may not see.
 
 use super::Shared;
-use crate::{app::App, failed::Failed, front::Credential, stream::sse};
+use crate::{app::App, failed::Failed, front::Credential, stream::resumable};
 use axum::response::Response;
 use bytes::Bytes;
 use everkept_api::SessionState;
@@ -28,7 +28,7 @@ async fn listen(app: Shared, credential: Credential) -> Result<Response, Failed>
         let chunk = next(&mut feed, &caller).await?;
         Some((chunk, (feed, caller)))
     });
-    Ok(sse(&app, &credential, hints))
+    Ok(resumable(&app, &credential, hints))
 }
 
 async fn next(feed: &mut Receiver<Hint>, caller: &Caller) -> Option<Bytes> {

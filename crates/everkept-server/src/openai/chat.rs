@@ -4,7 +4,7 @@
 //! A client that leaves ends nothing.
 
 use super::{
-    OpenAiError, OpenAiErrorDetail, Refused,
+    OpenAiError, OpenAiErrorDetail, Refused, advise,
     intake::{Asking, Turned, agent_and_model, ask, named},
     said::ChatRequest,
     stream::{Piece, pieces, text},
@@ -180,7 +180,10 @@ async fn whole(app: &App, caller: &Caller, turned: &Turned) -> Result<Response, 
     };
     if turn.state != TurnState::Completed {
         let error = serde_json::to_vec(&not_completed(&turn)).expect("an error has string keys only");
-        return Ok(json_response(StatusCode::BAD_GATEWAY, error));
+        let mut response = json_response(StatusCode::BAD_GATEWAY, error);
+        // Sent again by itself, it would be a second message or a second try that nobody asked for.
+        advise(&mut response, false);
+        return Ok(response);
     }
     let (content, reasoning) = text(app, caller, turned.session, turned.turn).await?;
     let completion = Completion {

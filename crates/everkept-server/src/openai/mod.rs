@@ -11,7 +11,10 @@ mod said;
 mod stream;
 
 use crate::{app::App, failed::Failed, failed::json_response};
-use axum::response::Response;
+use axum::{
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
 use everkept_api::ErrorCode;
 use serde::Serialize;
 use std::sync::Arc;
@@ -74,13 +77,20 @@ fn kind(code: ErrorCode) -> &'static str {
 }
 
 pub(crate) fn refuse(failed: Failed) -> Response {
-    let status = failed.status();
+    let (status, again) = (failed.status(), failed.0.error.retryable);
     let written = serde_json::to_vec(&OpenAiError::from(failed)).expect("an error has string keys only");
     let mut response = json_response(status, written);
-    if status == axum::http::StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert(axum::http::header::WWW_AUTHENTICATE, axum::http::HeaderValue::from_static("Bearer"));
+    advise(&mut response, again);
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
+}
+
+/// OpenAI's own clients send a request again by themselves unless they are told not to.
+fn advise(response: &mut Response, again: bool) {
+    let word = if again { "true" } else { "false" };
+    response.headers_mut().insert("x-should-retry", HeaderValue::from_static(word));
 }
 
 /// A failure on its way out of a handler of this door.
@@ -92,7 +102,7 @@ impl<E: Into<Failed>> From<E> for Refused {
     }
 }
 
-impl axum::response::IntoResponse for Refused {
+impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         refuse(self.0)
     }

@@ -6,7 +6,7 @@ mod ending;
 mod sse;
 
 pub(crate) use ending::ending;
-pub(crate) use sse::{Chunk, sse};
+pub(crate) use sse::{Chunk, resumable, sse};
 
 use everkept_engine::{Failure, Frame, Tail};
 use futures::{Stream, TryStreamExt, stream};

@@ -10,7 +10,7 @@ use axum::{
 };
 use bytes::Bytes;
 use everkept_engine::Clock;
-use futures::{Stream, future::BoxFuture};
+use futures::{Stream, StreamExt, future::BoxFuture, stream};
 
 use std::{
     convert::Infallible,
@@ -28,14 +28,18 @@ const BEGIN: Bytes = Bytes::from_static(b"retry: 1000\n\n");
 /// One event as it is written, blank line included.
 pub(crate) type Chunk = Bytes;
 
-/// An answer that goes on until `chunks` end, or the server or the credential does.
+/// An answer that goes on until `chunks` end, or the server or the credential does; readers are told how to come back.
+pub(crate) fn resumable(app: &App, credential: &Credential, chunks: impl Stream<Item = Chunk> + Send + 'static) -> Response {
+    sse(app, credential, stream::iter([BEGIN]).chain(chunks))
+}
+
+/// The same without a word of our own: some clients take every block for an event.
 pub(crate) fn sse(app: &App, credential: &Credential, chunks: impl Stream<Item = Chunk> + Send + 'static) -> Response {
     let body = Events {
         chunks: Box::pin(chunks),
         ending: ending(app, credential),
         clock: app.engine.runtime().clock.clone(),
         silence: None,
-        begun: false,
         ended: false,
     };
     let mut response = Response::new(Body::from_stream(body));
@@ -50,7 +54,6 @@ struct Events {
     ending: BoxFuture<'static, ()>,
     clock: Arc<dyn Clock>,
     silence: Option<BoxFuture<'static, ()>>,
-    begun: bool,
     ended: bool,
 }
 
@@ -62,10 +65,6 @@ impl Stream for Events {
         if this.ended || this.ending.as_mut().poll(cx).is_ready() {
             this.ended = true;
             return Poll::Ready(None);
-        }
-        if !this.begun {
-            this.begun = true;
-            return Poll::Ready(Some(Ok(BEGIN)));
         }
         if let Poll::Ready(chunk) = this.chunks.as_mut().poll_next(cx) {
             this.silence = None;

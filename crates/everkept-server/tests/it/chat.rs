@@ -1,7 +1,7 @@
 //! The OpenAI door: chat completions as applications send them (ON-).
 
 use crate::server::{Events, Server, good, refused};
-use reqwest::{Method, Response};
+use reqwest::{Method, Response, header::HeaderValue};
 use serde_json::{Value, json};
 
 fn user(text: &str) -> Value {
@@ -100,7 +100,7 @@ async fn on_05_08_n2_the_user_message_is_kept_when_the_agent_fails() {
             assert!(!done);
             chunks.last().unwrap().clone()
         } else {
-            assert_eq!(response.status(), 502);
+            assert_eq!((response.status().as_u16(), &response.headers()["x-should-retry"]), (502, &HeaderValue::from_static("false")));
             response.json::<Value>().await.unwrap()
         };
         let error = &error["error"];
@@ -261,4 +261,12 @@ async fn models_are_agents() {
     let models = server.get("/v1/models").await;
     let ids: Vec<_> = models["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
     assert_eq!(ids, ["demo", "other", "other/other/big"]);
+}
+
+#[tokio::test]
+async fn a_chat_stream_has_no_block_that_is_not_a_chunk() {
+    let server = Server::start().await;
+    let response = complete(&server, None, json!({ "model": "demo", "messages": [user("hi")], "stream": true })).await;
+    let body = response.text().await.unwrap();
+    assert!(body.trim_end().split("\n\n").all(|block| block.starts_with("data: ")), "{body}");
 }
