@@ -2,6 +2,7 @@
 
 mod again;
 mod contexts;
+mod events;
 mod hear;
 mod intake;
 mod limits;
