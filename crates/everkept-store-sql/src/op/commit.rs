@@ -264,6 +264,6 @@ async fn put_owed<T: Tx>(tx: &mut T, write: &LogWrite, effects: &[Effect]) -> Re
 }
 
 async fn to_index<T: Tx>(tx: &mut T, log: Arg<'_>, place: u64) -> Result<(), Stop> {
-    tx.exec("INSERT INTO to_index (log, place) VALUES ($1, $2) ON CONFLICT (log, place) DO NOTHING", &[log, int(place)]).await?;
+    tx.exec("INSERT INTO to_index (log, place) VALUES ($1, $2)", &[log, int(place)]).await?;
     Ok(())
 }

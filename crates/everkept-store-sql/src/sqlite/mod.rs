@@ -92,10 +92,10 @@ impl SqliteStore {
         &self,
         doing: impl Fn() -> String + Send + 'static,
         wall: Option<Timestamp>,
-        body: impl FnOnce(&mut SqliteTx<'_>) -> Result<R, Stop> + Send + 'static,
+        body: impl Fn(&mut SqliteTx<'_>) -> Result<R, Stop> + Send + 'static,
     ) -> Answer<'_, R, CommitFault> {
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(Write { doing, wall, body: Some(body), said: None, reply });
+        let job = Box::new(Write { doing, wall, body, said: None, reply });
         match &self.runner {
             Runner::Inline(writer) => {
                 let mut writer = held(writer);
@@ -118,7 +118,7 @@ impl SqliteStore {
     fn put<R: Send + 'static>(
         &self,
         doing: impl Fn() -> String + Clone + Send + 'static,
-        body: impl FnOnce(&mut SqliteTx<'_>) -> Result<R, Stop> + Send + 'static,
+        body: impl Fn(&mut SqliteTx<'_>) -> Result<R, Stop> + Send + 'static,
     ) -> Answer<'_, R> {
         let written = self.write(doing.clone(), None, body);
         Box::pin(written.map(move |answer| answer.map_err(|fault| store_fault(fault, &doing()))))

@@ -29,7 +29,7 @@ pub fn argument(search: &str) -> Option<String> {
 
 /// Indexes a piece of what waits; true when nothing is left.
 pub async fn index(tx: &mut SqliteTx<'_>) -> Result<bool, Stop> {
-    let waiting = tx.rows("SELECT log, place FROM to_index ORDER BY log, place LIMIT $1", &[int(PIECE)]).await?;
+    let waiting = tx.rows("SELECT log, place, id FROM to_index ORDER BY id LIMIT $1", &[int(PIECE)]).await?;
     let more = waiting.len() as u64 == PIECE;
     let mut bytes = 0;
     for row in waiting {
@@ -44,7 +44,7 @@ pub async fn index(tx: &mut SqliteTx<'_>) -> Result<bool, Stop> {
         };
         bytes += text.len();
         replace(tx, log, place, &text).await?;
-        tx.exec("DELETE FROM to_index WHERE log = $1 AND place = $2", &[(&log).into(), int(place)]).await?;
+        tx.exec("DELETE FROM to_index WHERE id = $1", &[Arg::Int(row.int(2)?)]).await?;
     }
     Ok(!more && op::forget_expired(tx).await?)
 }

@@ -1,7 +1,8 @@
 //! The one place that writes: jobs in batches, one synced commit for each batch.
 //!
-//! A batch is whatever arrived while the last commit ran. Each job has a savepoint of its own, so that one that is
-//! refused takes nothing along. Never answers a job, not even with a refusal, before its batch is on disk.
+//! A batch is whatever arrived while the last commit ran. A job that is refused takes nothing along: where it had changed
+//! something already, the batch is begun again with a savepoint for each job. Savepoints cost a copy of every page that is
+//! touched, and refusals after a change are rare. Never answers a job, not even with a refusal, before its batch is on disk.
 
 use super::{
     executor::{SqliteTx, answer},
@@ -33,7 +34,7 @@ const WALL_STEP: i64 = 1_000_000;
 
 /// Something to do in a transaction, and somebody who waits for it.
 pub trait Job: Send {
-    /// Does it; what comes of it is kept until the transaction's fate is known.
+    /// Does it, perhaps again; what comes of it last is kept until the transaction's fate is known.
     fn run(&mut self, tx: &mut SqliteTx<'_>) -> Ran;
     /// The wall time it came with.
     fn wall(&self) -> Option<Timestamp>;
@@ -61,7 +62,7 @@ pub struct Fate {
 pub struct Write<D, F, R> {
     pub doing: D,
     pub wall: Option<Timestamp>,
-    pub body: Option<F>,
+    pub body: F,
     pub said: Option<Result<R, Stop>>,
     pub reply: oneshot::Sender<Result<R, CommitFault>>,
 }
@@ -69,12 +70,11 @@ pub struct Write<D, F, R> {
 impl<D, F, R> Job for Write<D, F, R>
 where
     D: Fn() -> String + Send,
-    F: FnOnce(&mut SqliteTx<'_>) -> Result<R, Stop> + Send,
+    F: Fn(&mut SqliteTx<'_>) -> Result<R, Stop> + Send,
     R: Send,
 {
     fn run(&mut self, tx: &mut SqliteTx<'_>) -> Ran {
-        let Some(body) = self.body.take() else { return Ran::Done };
-        let said = body(tx);
+        let said = (self.body)(tx);
         let ran = match &said {
             Ok(_) => Ran::Done,
             Err(Stop::Sql(fault)) => Ran::Stopped(fault.clone()),
@@ -147,11 +147,7 @@ impl Writer {
     }
 
     fn commit(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), Fate> {
-        self.statement("BEGIN IMMEDIATE").map_err(|fault| self.give_up(fault))?;
-        let alone = batch.len() == 1;
-        for job in batch.iter_mut() {
-            self.run(job.as_mut(), alone).map_err(|fault| self.give_up(fault))?;
-        }
+        self.run_all(batch).map_err(|fault| self.give_up(fault))?;
         let wall = batch.iter().filter_map(|job| job.wall()).max().filter(|wall| wall.0 >= self.wall.0.saturating_add(WALL_STEP));
         if let Some(wall) = wall {
             self.note_wall(wall).map_err(|fault| self.give_up(fault))?;
@@ -170,22 +166,41 @@ impl Writer {
         }
     }
 
-    /// One job in its savepoint; alone in its batch it needs none but to be undone.
-    fn run(&mut self, job: &mut dyn Job, alone: bool) -> Result<(), SqlFault> {
-        self.statement_if(!alone, "SAVEPOINT job")?;
+    /// Runs every job in one transaction, and leaves it open.
+    fn run_all(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), SqlFault> {
+        self.statement("BEGIN IMMEDIATE")?;
+        for job in batch.iter_mut() {
+            let before = self.connection.total_changes();
+            if !self.run(job.as_mut())? && self.connection.total_changes() != before {
+                self.statement("ROLLBACK")?;
+                return self.run_each(batch);
+            }
+        }
+        Ok(())
+    }
+
+    /// The same with a savepoint for each job, to undo those that are refused.
+    fn run_each(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), SqlFault> {
+        self.statement("BEGIN IMMEDIATE")?;
+        for job in batch.iter_mut() {
+            self.statement("SAVEPOINT job")?;
+            if !self.run(job.as_mut())? {
+                self.statement("ROLLBACK TO job")?;
+            }
+            self.statement("RELEASE job")?;
+        }
+        Ok(())
+    }
+
+    /// Whether what the job did may stay. A fault is one of the whole batch.
+    fn run(&self, job: &mut dyn Job) -> Result<bool, SqlFault> {
         match job.run(&mut SqliteTx::new(&self.connection, &self.directory)) {
-            Ran::Done => self.statement_if(!alone, "RELEASE job"),
-            Ran::Stopped(fault @ (SqlFault::Full | SqlFault::Storage(_) | SqlFault::ReadOnly(_) | SqlFault::Busy)) => Err(fault),
+            Ran::Done => Ok(true),
+            Ran::Refused => Ok(false),
             // An error can end SQLite's transaction by itself; then nothing of the batch is left.
             Ran::Stopped(fault @ SqlFault::Refused(_)) if self.connection.is_autocommit() => Err(fault),
-            Ran::Stopped(SqlFault::Refused(_)) | Ran::Refused if alone => {
-                self.statement("ROLLBACK")?;
-                self.statement("BEGIN IMMEDIATE")
-            }
-            Ran::Stopped(SqlFault::Refused(_)) | Ran::Refused => {
-                self.statement("ROLLBACK TO job")?;
-                self.statement("RELEASE job")
-            }
+            Ran::Stopped(SqlFault::Refused(_)) => Ok(false),
+            Ran::Stopped(fault @ (SqlFault::Full | SqlFault::Storage(_) | SqlFault::ReadOnly(_) | SqlFault::Busy)) => Err(fault),
         }
     }
 
@@ -239,10 +254,6 @@ impl Writer {
                 }
             },
         }
-    }
-
-    fn statement_if(&self, wanted: bool, sql: &str) -> Result<(), SqlFault> {
-        if wanted { self.statement(sql) } else { Ok(()) }
     }
 
     fn statement(&self, sql: &str) -> Result<(), SqlFault> {

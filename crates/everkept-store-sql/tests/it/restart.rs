@@ -1,9 +1,9 @@
 //! What is on disk comes back, whoever was there at the end.
 
 use crate::{BOTH, furnish, raw};
-use everkept_core::Timestamp;
+use everkept_core::{Command, Timestamp};
 use everkept_store::{
-    Store,
+    LogWrite, Store,
     conformance::{Hand, block_on, log},
     verify,
 };
@@ -79,5 +79,39 @@ fn many_at_once_share_commits_and_lose_nothing() {
     for (session, head) in heads {
         assert_eq!(block_on(store.head(session)).unwrap().map(|head| head.seq), Some(head));
     }
+    assert_eq!(block_on(verify(&store, &mut |_| {})).unwrap().damages, []);
+}
+
+/// The refused ones have changed something by the time they are refused; the others of their batch keep what they did.
+#[test]
+fn one_that_is_refused_late_takes_nothing_along() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(directory.path(), BOTH[1]).unwrap();
+    block_on(async {
+        let mut hand = Hand::new(&store);
+        let mut sessions = Vec::new();
+        for _ in 0..24 {
+            sessions.push(hand.create(None).await);
+        }
+        for round in 0..20 {
+            let commits = sessions.iter().enumerate().map(|(n, session)| {
+                let (write, _) = hand.write(*session, hand.decide(*session, Command::ClearContext).unwrap());
+                let late = LogWrite { expected_head: 999, ..write.clone() };
+                let writes = if n % 5 == 3 { vec![write, late] } else { vec![write] };
+                store.commit(hand.commit_of(writes))
+            });
+            let answers = futures::future::join_all(commits).await;
+            for (n, answer) in answers.into_iter().enumerate() {
+                assert_eq!(answer.is_ok(), n % 5 != 3, "{answer:?}");
+                if n % 5 != 3 {
+                    let events = hand.decide(sessions[n], Command::ClearContext).unwrap();
+                    let (_, state) = hand.write(sessions[n], events);
+                    hand.states.insert(sessions[n], state);
+                }
+                let head = store.head(sessions[n]).await.unwrap().map(|head| head.seq);
+                assert_eq!(head, Some(if n % 5 == 3 { 1 } else { round + 2 }));
+            }
+        }
+    });
     assert_eq!(block_on(verify(&store, &mut |_| {})).unwrap().damages, []);
 }

@@ -23,6 +23,7 @@ CREATE TABLE event (
     PRIMARY KEY (log, seq)
 ) STRICT, WITHOUT ROWID;
 
+-- With a rowid: its rows are long and often replaced, and would spill over in an index.
 CREATE TABLE session (
     id         BLOB    NOT NULL PRIMARY KEY,
     resource   TEXT,
@@ -35,7 +36,7 @@ CREATE TABLE session (
     created_at INTEGER NOT NULL,
     parent     BLOB,
     record     BLOB    NOT NULL
-) STRICT, WITHOUT ROWID;
+) STRICT;
 CREATE INDEX session_by_activity ON session (deleted, updated_at, id);
 CREATE INDEX session_by_resource ON session (resource, deleted, updated_at, id);
 CREATE INDEX session_by_parent ON session (parent, created_at, id) WHERE parent IS NOT NULL;
@@ -136,12 +137,12 @@ CREATE TABLE wall (
 ) STRICT;
 INSERT INTO wall (id, at) VALUES (1, 0);
 
--- Titles (place 0) and messages that the full-text index does not show yet.
+-- Titles (place 0) and messages that the full-text index does not show yet, oldest first; one may wait twice.
 CREATE TABLE to_index (
+    id    INTEGER NOT NULL PRIMARY KEY,
     log   BLOB    NOT NULL,
-    place INTEGER NOT NULL,
-    PRIMARY KEY (log, place)
-) STRICT, WITHOUT ROWID;
+    place INTEGER NOT NULL
+) STRICT;
 
 CREATE TABLE search_text (
     id    INTEGER NOT NULL PRIMARY KEY,
