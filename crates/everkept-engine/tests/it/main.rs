@@ -1,5 +1,7 @@
 //! The engine on a memory store and the demo agent, in virtual time.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod continuity;
 mod fleet;
 mod intake;

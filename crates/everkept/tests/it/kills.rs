@@ -61,7 +61,7 @@ struct Promised {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn d1_d2_d3_o1_o2_o3_o5_o6_o7_r1_r2_kills_lose_nothing_double_nothing_and_leave_nothing_running() {
+async fn d1_d2_d3_o1_o2_o3_o5_o6_o7_r1_r2_tu_09_kills_lose_nothing_double_nothing_and_leave_nothing_running() {
     let kills: u64 = std::env::var("EVERKEPT_KILLS").map_or(200, |count| count.parse().unwrap());
     let seed: u64 = std::env::var("EVERKEPT_SEED").map_or(20_261_120, |seed| seed.parse().unwrap());
     println!("EVERKEPT_KILLS={kills} EVERKEPT_SEED={seed}");

@@ -1,10 +1,13 @@
 //! The real binary: real kills, real sockets, real processes, a real browser.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod agents;
 mod bench;
 mod browser;
 mod cli;
 mod dependencies;
+mod docs;
 mod faults;
 mod kills;
 mod opencode;

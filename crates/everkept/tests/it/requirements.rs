@@ -19,7 +19,7 @@ async fn status(server: &Server, method: reqwest::Method, path: &str) -> (u16, S
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ws_20_new_follow_up_list_delete_fork_and_restart_in_one_run() {
+async fn ws_02_ws_04_ws_06_ws_09_ws_10_ws_12_ws_17_ws_20_ws_n3_new_follow_up_list_delete_fork_and_restart_in_one_run() {
     let data = tempfile::tempdir().unwrap();
     with_scripted_agent(data.path());
     let mut server = Server::start(data.path());
