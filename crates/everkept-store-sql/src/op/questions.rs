@@ -22,23 +22,25 @@ pub async fn question<T: Tx>(tx: &mut T, question: QuestionId) -> Result<Option<
 }
 
 pub async fn questions<T: Tx>(tx: &mut T, query: &QuestionsQuery) -> Result<Vec<Question>, Stop> {
-    let mut sql = "SELECT q.session, q.place, q.record FROM question q JOIN session s ON s.id = q.session WHERE ".to_owned();
+    let mut sql = "SELECT session, place, record FROM question WHERE ".to_owned();
     let mut args: Vec<Arg<'_>> = Vec::new();
+    // The session is looked up from the question: open questions are few, sessions are many.
     match &query.session {
         Some(session) => {
             args.push(session.into());
-            sql.push_str("q.session = $1");
+            sql.push_str("session = $1");
         }
-        None => sql.push_str("s.deleted = 0"),
+        None => sql.push_str("(SELECT deleted FROM session WHERE id = question.session) = 0"),
     }
     if query.open_only {
-        sql.push_str(" AND q.state = 'open'");
+        sql.push_str(" AND state = 'open'");
     }
     if let Some(resource) = &query.resource {
         args.push(resource.as_str().into());
-        write!(sql, " AND s.resource = ${}", args.len()).expect("writing to a String cannot fail");
+        write!(sql, " AND (SELECT resource FROM session WHERE id = question.session) = ${}", args.len())
+            .expect("writing to a String cannot fail");
     }
-    sql.push_str(if query.session.is_some() { " ORDER BY q.place" } else { " ORDER BY q.asked_at, q.session, q.place" });
+    sql.push_str(if query.session.is_some() { " ORDER BY place" } else { " ORDER BY asked_at, session, place" });
     tx.rows(&sql, &args).await?.into_iter().map(read).collect()
 }
 

@@ -1,4 +1,4 @@
-//! What happens when storage fails, made to happen from within.
+//! What happens when storage fails, made to happen from within; and how the statements are carried out.
 
 use super::*;
 use crate::tx::SqlFault;
@@ -77,4 +77,85 @@ fn an_error_that_is_not_of_storage_undoes_one_job_only() {
         assert_eq!(block_on(store.head(session)).unwrap(), Some(Head { seq: 2, fence: 1 }));
         assert_ne!(block_on(store.read(|| "look".into(), |tx| answer(op::latest_wall(tx)))).unwrap(), Timestamp(77));
     }
+}
+
+/// Carries every statement out, and notes how SQLite means to.
+struct Planned<'a> {
+    tx: SqliteTx<'a>,
+    plans: Vec<String>,
+}
+
+impl crate::tx::Tx for Planned<'_> {
+    async fn exec(&mut self, sql: &str, args: &[crate::tx::Arg<'_>]) -> Result<u64, SqlFault> {
+        self.tx.exec(sql, args).await
+    }
+
+    async fn rows(&mut self, sql: &str, args: &[crate::tx::Arg<'_>]) -> Result<Vec<crate::tx::Row>, SqlFault> {
+        for mut row in self.tx.rows(&format!("EXPLAIN QUERY PLAN {sql}"), args).await? {
+            let step = row.text(3).unwrap();
+            self.plans.push(format!("{step} | {sql}"));
+        }
+        self.tx.rows(sql, args).await
+    }
+
+    fn search_condition(number: usize) -> String {
+        SqliteTx::search_condition(number)
+    }
+
+    fn search_argument(search: &str) -> Option<String> {
+        SqliteTx::search_argument(search)
+    }
+}
+
+#[test]
+fn no_list_is_read_through_or_sorted() {
+    use everkept_store::conformance::hand::{resource, thread};
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(directory.path(), Mode::Inline).unwrap();
+    let (session, _) = begun(&store);
+    let Runner::Inline(writer) = &store.runner else { panic!("the store is inline") };
+    let writer = held(writer);
+    let mut planned = Planned { tx: SqliteTx::new(&writer.connection, directory.path()), plans: Vec::new() };
+    let tx = &mut planned;
+    block_on(async {
+        let before = Some((Timestamp(i64::MAX), session));
+        let all = SessionsQuery { before, limit: 10, ..SessionsQuery::default() };
+        let of_anna = SessionsQuery { resource: Some(resource("anna")), ..all.clone() };
+        let searched = SessionsQuery { search: Some("words".into()), ..all.clone() };
+        for query in [all.clone(), of_anna, searched] {
+            op::sessions(tx, &query).await.unwrap();
+        }
+        op::session_of_thread(tx, &resource("anna"), &thread("t")).await.unwrap();
+        op::children(tx, session).await.unwrap();
+        let turn: TurnId = "trn_00000000000000000000000000000001".parse().unwrap();
+        let kinds = vec!["part.delta".to_owned()];
+        let events = EventsQuery { session: Some(session), turn: Some(turn), kinds, context: Some(0), limit: 9, ..EventsQuery::default() };
+        op::events(tx, &events).await.unwrap();
+        for backward in [false, true] {
+            let query = PlaceQuery { session, after: None, before: None, backward, limit: 10 };
+            op::turns(tx, &query).await.unwrap();
+            op::messages(tx, &query).await.unwrap();
+        }
+        let open = QuestionsQuery { open_only: true, ..QuestionsQuery::default() };
+        let of_anna = QuestionsQuery { resource: Some(resource("anna")), ..open.clone() };
+        let of_session = QuestionsQuery { session: Some(session), ..QuestionsQuery::default() };
+        for query in [open, of_anna, of_session] {
+            op::questions(tx, &query).await.unwrap();
+        }
+        op::raw(tx, session, turn, 5).await.unwrap();
+        op::kept_answer(tx, "anna", "k", Timestamp(0)).await.unwrap();
+        op::forget_expired(tx).await.unwrap();
+        op::all_sessions(tx, Some(session), 5).await.unwrap();
+        op::chains(tx, session, 0, 5).await.unwrap();
+        op::rows(tx, session).await.unwrap();
+    });
+    // Small by nature: the generations of one session, the open questions, and what the index itself finds.
+    let small = ["SCAN line", "USING INDEX question_open", "SCAN search VIRTUAL TABLE", "SCAN CONSTANT ROW"];
+    let long = |plan: &&String| {
+        let (step, sql) = plan.split_once(" | ").unwrap();
+        let sorts = step.contains("TEMP B-TREE FOR ORDER BY") && !sql.starts_with("WITH RECURSIVE line");
+        (step.starts_with("SCAN") && !small.iter().any(|small| step.contains(small))) || sorts
+    };
+    assert_eq!(planned.plans.iter().filter(long).collect::<Vec<_>>(), Vec::<&String>::new());
+    assert!(planned.plans.len() > 25);
 }

@@ -1,5 +1,7 @@
 //! The SQLite store keeps what it promises: what every store must show, and what only a file on a disk can.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
 mod backup;
 mod damage;
 mod full;

@@ -6,7 +6,7 @@ mod answers;
 mod bytes;
 mod events;
 mod forks;
-mod hand;
+pub mod hand;
 mod lists;
 mod questions;
 mod script;
