@@ -54,7 +54,10 @@ pub fn fork(parent: &State, command: Fork, now: Timestamp) -> Result<Forked, Ref
     let cut = match command.at {
         Some(Cut::Turn(turn)) => {
             let entry = parent.turn(turn).ok_or(Refusal::TurnNotFound)?;
-            entry.ended_seq.ok_or(Refusal::TurnOpen(turn))?
+            let end = entry.ended_seq.ok_or(Refusal::TurnOpen(turn))?;
+            // One that was dropped from the queue may have ended in the middle of another.
+            check_cut(parent, end)?;
+            end
         }
         Some(Cut::Seq(seq)) => {
             check_cut(parent, seq)?;

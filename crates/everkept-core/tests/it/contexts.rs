@@ -203,6 +203,14 @@ fn a_fork_is_cut_at_the_end_of_a_turn_and_never_through_one() {
 }
 
 #[test]
+fn the_end_of_a_dropped_turn_may_lie_within_another() {
+    let mut world = World::new();
+    world.run_all([submit(1, "a"), begin(1), submit(2, "b"), Command::DropTurn { turn: turn(2) }, end(1, TurnEnd::Completed)]);
+    let forked = fork(&world.state, forking(Some(Cut::Turn(turn(2)))), NOW);
+    assert_eq!(forked, Err(Refusal::invalid("at", format!("lies within turn {}; fork at its end", turn(1)))));
+}
+
+#[test]
 fn a_turn_that_waited_at_the_cut_goes_on_in_the_parent_only() {
     let mut world = World::new();
     world.ask(1, "a", "b");

@@ -6,5 +6,6 @@ mod events;
 mod hear;
 mod intake;
 mod limits;
+mod machine;
 mod queue;
 mod support;
