@@ -267,14 +267,15 @@ impl Actor {
         }
     }
 
+    /// Nothing runs, nothing is being opened, nothing is to be begun. What waits in a trashed session is not.
     fn is_idle(&self) -> bool {
-        self.state.as_ref().is_some_and(|state| state.current_turn().is_none()) && self.opening.is_none()
+        self.state.as_ref().is_some_and(|state| owed(state).is_empty()) && self.opening.is_none()
     }
 
     /// Nothing is left that only this task could do.
     fn could_leave(&self) -> bool {
         let quiet = self.host.is_none() && self.opening.is_none() && self.heard.is_empty() && self.timers.questions.is_empty();
-        quiet && self.state.as_ref().is_none_or(|state| state.current_turn().is_none())
+        quiet && self.state.as_ref().is_none_or(|state| owed(state).is_empty())
     }
 
     fn may_leave(&self) -> bool {

@@ -3,8 +3,9 @@
 //! Never prompts: it only opens. A start that failed is tried again; a prompt never is.
 
 use crate::handle::Inner;
-use everkept_agent::{Abilities, AgentFault, Connection, Open, OpenSession};
+use everkept_agent::{Abilities, AgentFault, AgentFaultKind, Connection, Open, OpenSession};
 use everkept_core::{AgentName, AgentSessionBecause, AgentSessionId, ModelName, SessionId, TurnId};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -43,21 +44,9 @@ pub(crate) struct Plan {
 /// Opens what the plan says. Waits for room, and tries a start that may work again as often as the settings say.
 pub(crate) async fn open(inner: Arc<Inner>, plan: Plan) -> Result<Host, AgentFault> {
     let permit = permit(&inner).await;
-    std::fs::create_dir_all(&plan.directory).map_err(|error| AgentFault {
-        kind: everkept_agent::AgentFaultKind::CannotStart,
-        doing: format!("making the directory {}", plan.directory.display()),
-        message: error.to_string(),
-        retryable: false,
-        may_have_happened: false,
-    })?;
+    make_directory(&inner, &plan.directory)?;
     let Some(entry) = inner.agents.get(&plan.agent) else {
-        return Err(AgentFault {
-            kind: everkept_agent::AgentFaultKind::CannotStart,
-            doing: format!("starting agent {}", plan.agent),
-            message: "it is not configured any more".into(),
-            retryable: false,
-            may_have_happened: false,
-        });
+        return Err(cannot_start(format!("starting agent {}", plan.agent), "it is not configured any more"));
     };
     let mut waits = inner.settings.start_backoff.iter();
     loop {
@@ -94,6 +83,22 @@ pub(crate) async fn open(inner: Arc<Inner>, plan: Plan) -> Result<Host, AgentFau
             Some(_) | None => return Err(fault),
         }
     }
+}
+
+/// A session's private folder is made when it is first needed; a directory somebody named has to be there.
+fn make_directory(inner: &Inner, directory: &Path) -> Result<(), AgentFault> {
+    if directory.starts_with(&inner.settings.private_directories) {
+        let doing = || format!("making the directory {}", directory.display());
+        return std::fs::create_dir_all(directory).map_err(|error| cannot_start(doing(), &error.to_string()));
+    }
+    match directory.is_dir() {
+        true => Ok(()),
+        false => Err(cannot_start(format!("going to the directory {}", directory.display()), "there is no such directory")),
+    }
+}
+
+fn cannot_start(doing: String, message: &str) -> AgentFault {
+    AgentFault { kind: AgentFaultKind::CannotStart, doing, message: message.into(), retryable: false, may_have_happened: false }
 }
 
 /// Room for one more agent process. Whoever waits for it makes idle ones end.

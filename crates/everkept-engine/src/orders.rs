@@ -155,6 +155,7 @@ pub struct Keyed {
 }
 
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "one a request, and nearly always the large one")]
 pub enum Answered {
     Fresh(Reply),
     /// The same request was answered before: that answer again, whole.

@@ -22,6 +22,8 @@ const MAX_INLINE: usize = 16 * 1024;
 const MAX_LABEL: usize = 1_000;
 /// Bytes heard that force a commit before the time is up.
 const MAX_HEARD: usize = 256 * 1024;
+/// How long an agent has to take a model; a cancel waits no longer than this.
+const SET_MODEL: Duration = Duration::from_secs(5);
 /// What a continuing turn says to the agent.
 const CONTINUE: &str = "Continue from where you left off.";
 
@@ -230,7 +232,7 @@ impl Actor {
         if host.connection.orders.send(order).await.is_err() {
             return Some(false);
         }
-        let set = self.within(Duration::from_secs(30), answer).await.is_some_and(|answer| answer.unwrap_or(false));
+        let set = self.within(SET_MODEL, answer).await.is_some_and(|answer| answer.unwrap_or(false));
         if let Some(host) = self.host.as_mut().filter(|_| set) {
             host.model = Some(wanted);
         }

@@ -375,3 +375,30 @@ async fn agents_beyond_the_cap_wait_for_room_and_idle_ones_make_it() {
     let (_, third) = world.ask(a, "three").await;
     assert_eq!(third, "reply 2 to: three");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_trashed_session_lets_its_agent_go_and_its_queue_waits_for_a_restore() {
+    let world = World::new().await;
+    let session = world.session().await;
+    let running = world.send(session, "!long").await;
+    world.until(session, delta).await;
+    let queued = world.send(session, "later").await;
+    let opened = world.opened().len();
+    world.order(session, Order::Delete).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(world.opened().len(), opened, "nothing is begun in the trash");
+    world.order(session, Order::Restore).await.unwrap();
+    assert_eq!(world.ended(queued.id).await.state, TurnState::Completed);
+    assert_eq!(world.ended(running.id).await.state, TurnState::Cancelled);
+    assert_eq!(world.opened().len(), opened + 1, "its agent had been let go");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_somebody_named_has_to_be_there() {
+    let world = World::new().await;
+    let new = NewSession { directory: Some("/nowhere/at/all".into()), ..NewSession::default() };
+    let session = world.session_with(new).await.id;
+    let (turn, _) = world.ask(session, "hello").await;
+    assert_eq!(turn.state, TurnState::Failed);
+    assert!(turn.error.unwrap().message.contains("/nowhere/at/all"));
+}

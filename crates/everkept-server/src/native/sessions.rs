@@ -43,6 +43,8 @@ struct Listed {
     state: Option<SessionState>,
     /// Both, when it is not given.
     archived: Option<bool>,
+    /// True: what is in the trash, and nothing else.
+    deleted: Option<bool>,
     /// Words that title or messages have.
     q: Option<String>,
     cursor: Option<String>,
@@ -64,7 +66,7 @@ async fn list(app: Shared, Who(caller): Who, Asked(listed): Asked<Listed>) -> Re
         agent: listed.agent.map(AgentName::new).transpose()?,
         state: listed.state.map(Into::into),
         archived: listed.archived,
-        deleted: false,
+        deleted: listed.deleted.unwrap_or(false),
         search: listed.q,
         before: before.map(|(at, id)| (Timestamp(at), id)),
         limit: bounded("limit", listed.limit)?,

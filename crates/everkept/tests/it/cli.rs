@@ -31,6 +31,8 @@ async fn a_script_sends_lists_forks_renames_deletes_and_restores() {
     text(&run(&server, &["sessions", "fork", session]));
     text(&run(&server, &["sessions", "delete", session]));
     assert_eq!(text(&run(&server, &["sessions", "list", "--json"])).lines().count(), 1);
+    let trash: Value = serde_json::from_str(text(&run(&server, &["sessions", "list", "--trash", "--json"])).trim()).unwrap();
+    assert_eq!(trash["id"], session);
     text(&run(&server, &["sessions", "restore", session]));
     assert_eq!(text(&run(&server, &["sessions", "list", "--json"])).lines().count(), 2);
     assert!(text(&run(&server, &["agents"])).contains("demo"));

@@ -6,7 +6,7 @@
 use crate::bench::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -78,7 +78,7 @@ async fn d1_d2_d3_o1_o2_o3_o5_o6_o7_r1_r2_tu_09_kills_lose_nothing_double_nothin
         settled: Arc::new(AtomicBool::new(false)),
     };
     let writers: Vec<_> = (0..WRITERS).map(|n| tokio::spawn(write(now.clone(), n, chance.clone()))).collect();
-    let readers = Arc::new(Mutex::new(Vec::new()));
+    let mut readers = Vec::new();
     let mut slowest_start = Duration::ZERO;
     let mut by_agent = 0;
     for kill in 0..kills {
@@ -104,7 +104,6 @@ async fn d1_d2_d3_o1_o2_o3_o5_o6_o7_r1_r2_tu_09_kills_lose_nothing_double_nothin
         slowest_start = slowest_start.max(server.started_in);
         moved.send(server.address.clone()).unwrap();
         if kill == 0 {
-            let mut readers = readers.lock().unwrap();
             let sessions = server.get("/api/sessions?limit=50").await;
             for session in sessions["items"].as_array().unwrap() {
                 readers.push(tokio::spawn(read(now.clone(), session["id"].as_str().unwrap().to_owned())));
@@ -154,7 +153,7 @@ async fn d1_d2_d3_o1_o2_o3_o5_o6_o7_r1_r2_tu_09_kills_lose_nothing_double_nothin
     now.settled.store(true, SeqCst);
     check(&server, &scripted, &promised).await;
     let heads = heads(&server).await;
-    for reader in readers.lock().unwrap().drain(..).collect::<Vec<_>>() {
+    for reader in readers {
         let (session, seen) = tokio::time::timeout(PATIENCE, reader).await.expect("the reader reaches the end").unwrap();
         let kept = raw_events(&server, &session).await;
         assert_eq!(seen.len() as u64, heads[&session], "{session}: every event was shown");
@@ -300,7 +299,7 @@ fn prompts(scripted: &Path) -> Vec<Value> {
 }
 
 /// The agents that were ever prompted, by process.
-fn agents(scripted: &PathBuf) -> Vec<u32> {
+fn agents(scripted: &Path) -> Vec<u32> {
     let pid = |prompt: &Value| u32::try_from(prompt["pid"].as_u64().unwrap()).unwrap();
     let pids: BTreeSet<u32> = prompts(scripted).iter().map(pid).collect();
     let is_agent = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("scripted-agent"));
