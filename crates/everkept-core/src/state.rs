@@ -285,7 +285,7 @@ impl State {
                     let told = !fresh && began && other.turn.agent == *agent;
                     // What was taken back before anybody acted on it is not for any agent to read.
                     let taken_back = !began && other.turn.state == TurnState::Cancelled;
-                    if other.turn.id == turn || told || taken_back || !other.ended_seq.is_some_and(|ended| ended > seen) {
+                    if other.turn.id == turn || told || taken_back || other.ended_seq.is_none_or(|ended| ended <= seen) {
                         continue;
                     }
                     messages.extend(other.turn.request_message);

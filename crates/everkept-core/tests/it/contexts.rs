@@ -178,7 +178,7 @@ fn a_fork_takes_over_the_thread_only_when_asked_to() {
     world.state.session.thread = Some(Thread::new("t").expect("a name"));
     let took = fork(&world.state, Fork { take_thread: true, ..forking(None) }, NOW).expect("allowed");
     let released = Body::SessionUpdated(SessionUpdated { thread: Some(None), ..SessionUpdated::default() });
-    assert_eq!(took.parent_events.into_iter().map(|event| event.body).collect::<Vec<_>>(), [released.clone()]);
+    assert_eq!(took.parent_events.into_iter().map(|event| event.body).collect::<Vec<_>>(), std::slice::from_ref(&released));
     check(&world, Command::ReleaseThread, Ok(vec![(None, released)]));
     check(&World::new(), Command::ReleaseThread, Ok(vec![]));
 }

@@ -202,7 +202,7 @@ fn play(steps: &[Step]) -> (World, Vec<Held>) {
         match step {
             Step::Ask { text, answer, end: how } => {
                 world.ask_in_vain(fresh, text, answer, *how);
-                places.push((Some(fresh), answered(*text, *answer, *how)));
+                places.push((Some(fresh), answered(text, answer, *how)));
             }
             Step::Record { role, text } => {
                 world.run(record(fresh, *role, text));

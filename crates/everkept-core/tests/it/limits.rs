@@ -109,7 +109,7 @@ fn a_message_of_many_parts_fits_its_events_whatever_is_in_them() {
         let mut world = World::new();
         let whole: String = parts.iter().map(|part| if let NewPart::Text(text) = part { text.as_str() } else { "" }).collect();
         fits(&world.run(send(parts)));
-        assert_eq!(world.shown(), [whole.clone()]);
+        assert_eq!(world.shown(), std::slice::from_ref(&whole));
         assert_eq!(aligned(&world, &[(Role::User, &whole)]), Aligned::Answered { turn: turn(1) });
     }
 }
