@@ -6,7 +6,6 @@ mod access;
 mod bodies;
 mod chat;
 mod events;
-mod faulty;
 mod limits;
 mod login;
 mod once;

@@ -1,10 +1,10 @@
 //! A running server, and clients that say exactly what they are told to.
 
-use crate::faulty::FaultyStore;
 use everkept_agent::demo::{DemoAgent, MemoryInRam};
 use everkept_core::{AgentName, ModelName};
 use everkept_engine::{AgentEntry, Engine, Parts, Settings, TokioRuntime};
 use everkept_server::{BODY_LIMIT, ServerConfig, create_token, serve};
+use everkept_store::FaultyStore;
 use futures::StreamExt;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
