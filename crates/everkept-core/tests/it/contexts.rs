@@ -253,6 +253,7 @@ fn a_fork_of_a_reverted_session_has_nothing_of_what_was_reverted() {
     assert_eq!(reverted.state.session.revert, None);
     check(&reverted, Command::Unrevert, Err(Refusal::NothingReverted));
     world.run(Command::Unrevert);
+    assert!(child_shell(&world.state, at_revert).is_none(), "how it stood there is in the log only");
     assert_eq!(child(&world, Some(Cut::Seq(at_revert))).state.origins, []);
     assert_eq!(child(&world, None).state.origins.len(), 1);
     assert_eq!(child(&world, Some(Cut::Seq(first))).state.origins, [], "the agent knows more than the cut");

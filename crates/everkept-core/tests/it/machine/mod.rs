@@ -363,7 +363,7 @@ impl Machine {
         let at = match at {
             At::Latest => None,
             At::Turn(n) => Some(Cut::Turn(turn(self.pick(n)))),
-            At::Seq(seq) => Some(Cut::Seq(seq as u64)),
+            At::Back(back) => Some(Cut::Seq(self.live.head.saturating_sub(back as u64))),
         };
         let Ok(forked) = fork(&self.live, forking(at), NOW) else { return Ok(()) };
         let cut = usize::try_from(forked.cut).expect("small");

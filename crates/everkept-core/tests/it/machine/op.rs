@@ -95,7 +95,8 @@ pub struct Choice {
 pub enum At {
     Latest,
     Turn(usize),
-    Seq(usize),
+    /// So many events before the last.
+    Back(usize),
 }
 
 /// What an agent says, its questions still without an id.
@@ -109,11 +110,11 @@ pub enum Word {
 pub const OPTIONS: [&str; 7] = ["once", "always", "no", "continue", "redo", "leave", "maybe"];
 
 pub fn ops() -> impl Strategy<Value = Vec<Op>> {
-    prop::collection::vec(op(), 1..40)
+    prop::collection::vec(op(), 1..120)
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let turn = || 0..6_usize;
+    let turn = || prop_oneof![3 => 0..2_usize, 2 => 2..5_usize];
     let running = || prop_oneof![9 => Just(None), 1 => turn().prop_map(Some)];
     let texts = || select(vec!["a", "b", "", "äöü"]);
     let names = || select(vec!["demo", "coder", "gone"]);
@@ -137,6 +138,7 @@ fn op() -> impl Strategy<Value = Op> {
             TurnEnd::Completed,
             TurnEnd::Completed,
             TurnEnd::Failed,
+            TurnEnd::Failed,
             TurnEnd::Cancelled,
             TurnEnd::TimedOut,
             TurnEnd::Interrupted,
@@ -153,13 +155,13 @@ fn op() -> impl Strategy<Value = Op> {
     let role = select(vec![Role::User, Role::Assistant, Role::System]);
     let expired = select(vec![ExpiredBecause::Timeout, ExpiredBecause::AgentGone]);
     let begin = (running(), sessions(), because());
-    let at = prop_oneof![Just(At::Latest), turn().prop_map(At::Turn), (0..120_usize).prop_map(At::Seq)];
+    let at = prop_oneof![Just(At::Latest), turn().prop_map(At::Turn), (0..20_usize).prop_map(At::Back)];
     prop_oneof![
         1 => Just(Op::Create),
         2 => update,
         1 => Just(Op::Release),
         1 => Just(Op::Delete),
-        3 => Just(Op::Restore),
+        6 => Just(Op::Restore),
         3 => Just(Op::Clear),
         3 => prop::option::of(turn()).prop_map(Op::Revert),
         2 => Just(Op::Unrevert),
@@ -179,7 +181,7 @@ fn op() -> impl Strategy<Value = Op> {
         12 => (running(), end()).prop_map(|(turn, end)| Op::End { turn, end }),
         1 => Just(Op::Settle),
         3 => Just(Op::Crash),
-        4 => (at, any::<bool>()).prop_map(|(at, follow)| Op::Fork { at, follow }),
+        5 => (at, prop::bool::weighted(0.3)).prop_map(|(at, follow)| Op::Fork { at, follow }),
     ]
 }
 
