@@ -405,7 +405,7 @@ impl Actor {
                 asked.expires_at = Some(expires_at);
                 asked.title = label(&asked.title);
                 asked.call = fit_payload(asked.call, blobs);
-                asked.options.truncate(32);
+                asked.options.truncate(16);
                 for option in &mut asked.options {
                     option.label = label(&option.label);
                 }
@@ -438,34 +438,52 @@ impl Actor {
             self.heard.keep_raw_only();
             return;
         };
-        let mut commands = Vec::new();
-        if !self.heard.said.is_empty() && running.is_some() {
-            commands.push(Command::HearAgent { turn, said: self.heard.said.clone() });
-        }
-        if let Some(end) = &self.heard.end {
-            commands.push(Command::EndTurn(self.own_end(end.clone())));
-        } else if let Some(message) = &self.heard.gone {
-            commands.push(self.settle_command(REASON_AGENT_EXITED, message.clone()));
-        }
-        let raw = (!self.heard.raw.is_empty()).then(|| Raw { session: self.id, turn, bytes: Bytes::copy_from_slice(&self.heard.raw) });
-        let along = Along { raw, blobs: self.heard.blobs.clone(), ..Along::default() };
         // Taken before the commit's effects run, for they may hear the agent of the next turn.
-        let heard = std::mem::take(&mut self.heard);
+        let mut heard = std::mem::take(&mut self.heard);
         let ended = heard.end.is_some() || heard.gone.is_some();
-        match self.carry_out(commands, along, |_, _| Reply::Done).await {
-            Ok(_) => {
-                if !ended {
-                    self.timers.flushed_at = Some(self.now());
-                }
-            }
+        let mut committed = self.commit_heard(turn, &heard, running.is_some()).await;
+        if let Err(Failure::Refused(refusal)) = &committed {
+            // Something in it is more than an event can say. Its bytes are kept all the same, and the turn goes on or ends.
+            tracing::warn!(session = %self.id, %turn, %refusal, "what the agent said is kept as raw bytes only");
+            let asked = heard.said.drain(..).filter_map(|said| if let Said::Asked(asked) = said { Some(asked.request) } else { None });
+            let asked: Vec<String> = asked.collect();
+            heard.blobs.clear();
+            committed = self.commit_heard(turn, &heard, running.is_some()).await;
+            self.deny(asked).await;
+        }
+        match committed {
+            Ok(()) if !ended => self.timers.flushed_at = Some(self.now()),
+            Ok(()) => {}
             Err(Failure::Store(StoreFault { problem: Problem::Full, .. })) => {
                 self.heard = heard;
                 self.go_on_later();
             }
-            Err(failure) => {
-                tracing::warn!(session = %self.id, %turn, %failure, "what the agent said is no longer wanted");
+            Err(failure) => tracing::warn!(session = %self.id, %turn, %failure, "what the agent said is no longer wanted"),
+        }
+    }
+
+    /// A question that nobody can be shown is answered no.
+    async fn deny(&self, requests: Vec<String>) {
+        for request in requests {
+            if let Some(host) = &self.host {
+                let _ = host.connection.orders.send(AgentOrder::Answer { request, option: None }).await;
             }
         }
+    }
+
+    async fn commit_heard(&mut self, turn: TurnId, heard: &Heard, running: bool) -> Result<(), Failure> {
+        let mut commands = Vec::new();
+        if !heard.said.is_empty() && running {
+            commands.push(Command::HearAgent { turn, said: heard.said.clone() });
+        }
+        if let Some(end) = &heard.end {
+            commands.push(Command::EndTurn(self.own_end(end.clone())));
+        } else if let Some(message) = &heard.gone {
+            commands.push(self.settle_command(REASON_AGENT_EXITED, message.clone()));
+        }
+        let raw = (!heard.raw.is_empty()).then(|| Raw { session: self.id, turn, bytes: Bytes::copy_from_slice(&heard.raw) });
+        let along = Along { raw, blobs: heard.blobs.clone(), ..Along::default() };
+        self.carry_out(commands, along, |_, _| Reply::Done).await.map(|_| ())
     }
 
     /// An agent that stopped because it was told to has cancelled; one that stopped on its own has not.

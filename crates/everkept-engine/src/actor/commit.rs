@@ -58,7 +58,7 @@ impl Actor {
             }
         }
         let reply = reply(&state, &events);
-        if events.is_empty() && along.other.is_empty() && along.answer.is_none() {
+        if events.is_empty() && along.other.is_empty() && along.answer.is_none() && along.raw.is_none() {
             self.state = Some(state);
             return Ok(reply);
         }

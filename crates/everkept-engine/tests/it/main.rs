@@ -5,5 +5,6 @@
 mod continuity;
 mod fleet;
 mod intake;
+mod odd;
 mod turns;
 mod world;

@@ -1,0 +1,74 @@
+//! Agents that say what nobody expects: the turn ends all the same, and every byte is kept.
+
+use crate::world::*;
+use bytes::Bytes;
+use everkept_agent::*;
+use everkept_core::*;
+use everkept_engine::{AgentEntry, PlaceQuery};
+use std::sync::Arc;
+
+/// Asks a question that no event can hold, and says how it was answered.
+struct Asker;
+
+impl Agent for Asker {
+    fn abilities(&self) -> Abilities {
+        Abilities { resume: true, fork: false, cancel: true, ask_permission: true, set_model: false, report_usage: false }
+    }
+
+    fn open(&self, _: Open) -> BoxFuture<Result<Opened, AgentFault>> {
+        let abilities = self.abilities();
+        Box::pin(async move {
+            let (orders, mut orders_in) = tokio::sync::mpsc::channel(ORDER_QUEUE);
+            let (out, output) = tokio::sync::mpsc::channel(OUTPUT_QUEUE);
+            tokio::spawn(async move {
+                while let Some(order) = orders_in.recv().await {
+                    match order {
+                        Order::Prompt(_) => {
+                            let raw = Bytes::from_static(b"asked\n");
+                            out.send(Output::Said { raw, said: vec![Said::Asked(huge_question())] }).await.unwrap();
+                        }
+                        Order::Answer { option, .. } => {
+                            let text = format!("answered {option:?}");
+                            let said = vec![Said::Text { message: None, text }];
+                            out.send(Output::Said { raw: Bytes::from_static(b"said\n"), said }).await.unwrap();
+                            let done = Done::Completed { reason: "end_turn".into() };
+                            out.send(Output::Done { raw: Bytes::from_static(b"done\n"), done }).await.unwrap();
+                        }
+                        Order::Cancel | Order::SetModel { .. } => {}
+                    }
+                }
+            });
+            let agent_session = AgentSessionId::new("odd-1").unwrap();
+            Ok(Opened { agent_session, abilities, model_set: None, connection: Connection { orders, output } })
+        })
+    }
+}
+
+fn huge_question() -> Asked {
+    let call = Json::parse("{}".into()).unwrap();
+    Asked {
+        question: QuestionId(uuid::Uuid::nil()),
+        kind: QuestionKind::Permission,
+        title: "may I?".into(),
+        digest: digest_of(call.get()),
+        call: Payload::Json(call),
+        request: "r".into(),
+        options: vec![QuestionOption { id: "x".repeat(100_000), label: "yes".into(), kind: OptionKind::AllowOnce }],
+        expires_at: None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a7_a_question_that_cannot_be_shown_is_denied_and_its_bytes_are_kept() {
+    let mut world = World::new().await;
+    world.agents.insert(name("odd"), AgentEntry { agent: Arc::new(Asker), model: None });
+    world.crash_and_restart().await;
+    let session = world.session().await;
+    let turn = world.submit(session, everkept_engine::NewTurn { agent: Some(name("odd")), ..turn_of("hello") }).await;
+    let turn = world.ended(turn.id).await;
+    assert_eq!((turn.state, world.answer(&turn).await.as_str()), (TurnState::Completed, "answered None"));
+    let raw = world.engine.raw(&admin(), turn.id, 0).await.unwrap();
+    assert_eq!(raw, "asked\nsaid\ndone\n");
+    let query = PlaceQuery { session, after: None, before: None, backward: false, limit: 10 };
+    assert_eq!(world.engine.messages(&admin(), query).await.unwrap().items.len(), 2);
+}
