@@ -76,7 +76,12 @@ async fn verify_session(store: &dyn Store, session: SessionId, report: &mut Repo
                 replay.take(&events, &mut damages);
                 replay.compare_chains(&kept, &mut damages);
             }
-            Err(seq) => {
+            Err(Unread { seq, why: Some(why) }) => {
+                damages.push((Place::Event(seq), format!("cannot be read: {why}")));
+                replay.whole = false;
+                break;
+            }
+            Err(Unread { seq, why: None }) => {
                 for one in replay.seq + 1..seq {
                     if let Ok(events) = read(store, session, one - 1, 1).await? {
                         replay.take(&events, &mut damages);
@@ -103,11 +108,18 @@ async fn verify_session(store: &dyn Store, session: SessionId, report: &mut Repo
     Ok(())
 }
 
-/// Up to `limit` events after `after`, or the number of the damaged one among them.
-async fn read(store: &dyn Store, session: SessionId, after: u64, limit: u32) -> Result<Result<Vec<StoredEvent>, u64>, StoreFault> {
+/// The first event that cannot be read, and why, where it is not just damaged.
+struct Unread {
+    seq: u64,
+    why: Option<String>,
+}
+
+/// Up to `limit` events after `after`, or the one among them that stands in the way.
+async fn read(store: &dyn Store, session: SessionId, after: u64, limit: u32) -> Result<Result<Vec<StoredEvent>, Unread>, StoreFault> {
     match store.events(EventsQuery { session: Some(session), after, limit, ..EventsQuery::default() }).await {
         Ok(events) => Ok(Ok(events)),
-        Err(StoreFault { problem: Problem::Corrupt { seq, .. }, .. }) => Ok(Err(seq)),
+        Err(StoreFault { problem: Problem::Corrupt { seq, .. }, .. }) => Ok(Err(Unread { seq, why: None })),
+        Err(StoreFault { problem: Problem::Failed(why), .. }) => Ok(Err(Unread { seq: after + 1, why: Some(why) })),
         Err(fault) => Err(fault),
     }
 }

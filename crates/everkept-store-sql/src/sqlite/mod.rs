@@ -3,6 +3,7 @@
 //! Never answers a write before it is synced, and nothing at all once storage has failed.
 
 mod backup;
+mod cache;
 mod executor;
 mod fault;
 mod open;

@@ -3,6 +3,7 @@
 //! Never changes a file that is newer than this program, or that is not ours.
 
 use super::{
+    cache,
     executor::SqliteTx,
     fault::{not_done, problem, sql_fault},
     schema::{self, APPLICATION, KNOWN},
@@ -34,6 +35,9 @@ pub fn open_writer(directory: &Path) -> Result<Connection, StoreFault> {
     }
     let path = directory.join(FILE);
     look(&path)?;
+    if has_log(&path) {
+        cache::forget(&[&path, &wal(&path)]);
+    }
     let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
     let fault = |error: rusqlite::Error| open_fault(&error, directory);
     if connection.is_readonly("main").map_err(fault)? {
@@ -91,7 +95,8 @@ fn configure(connection: &Connection, cache_mib: i64) -> rusqlite::Result<()> {
     connection.pragma_update(None, "cache_size", -1024 * cache_mib)
 }
 
-/// Reads the file's header without SQLite, which would leave files beside one that is only looked at.
+/// Reads the file's header without SQLite, which would leave files beside one that is only looked at. To close a file
+/// gives up all locks this process has on it: nothing else here may have it open yet.
 fn look(path: &Path) -> Result<(), StoreFault> {
     let unreadable = |error: std::io::Error| unopenable(format!("{}: {error}", path.display()));
     let mut header = Vec::new();
@@ -115,13 +120,18 @@ fn look(path: &Path) -> Result<(), StoreFault> {
     if fs::metadata(path).map_err(unreadable)?.permissions().readonly() {
         return Err(not_done(Problem::ReadOnly(path.display().to_string()), DOING));
     }
-    if fs::metadata(wal(path)).is_ok_and(|wal| wal.len() > 0) {
+    if has_log(path) {
         // The newest version may stand in the log only.
         let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         let version = schema::version(&reader).map_err(|error| open_fault(&error, path.parent().unwrap_or(path)))?;
         refuse_newer(version)?;
     }
     Ok(())
+}
+
+/// Whether the last server did not close the database.
+fn has_log(path: &Path) -> bool {
+    fs::metadata(wal(path)).is_ok_and(|wal| wal.len() > 0)
 }
 
 fn wal(path: &Path) -> PathBuf {

@@ -1,6 +1,6 @@
 //! A full disk is a read-only server, and no more than that (promise D5).
 
-use crate::{BOTH, open};
+use crate::{BOTH, disk::SmallDisk, open};
 use everkept_core::{Command, NewMessage, NewPart, Role, SessionId, State};
 use everkept_store::{
     CommitFault, Problem, Store, StoreFault,
@@ -8,10 +8,17 @@ use everkept_store::{
     verify,
 };
 use everkept_store_sql::{Mode, SqliteStore};
-use std::{fs, path::Path, process};
+use std::fs;
 
 /// Appends until the store is full; what was refused changed nothing.
 async fn fill(hand: &mut Hand<'_>, session: SessionId) -> State {
+    let fault = append_until_fault(hand, session).await;
+    assert!(matches!(fault, StoreFault { problem: Problem::Full, may_have_happened: false, .. }), "{fault:?}");
+    hand.state(session).clone()
+}
+
+/// Appends until the store does not take any more.
+pub async fn append_until_fault(hand: &mut Hand<'_>, session: SessionId) -> StoreFault {
     for n in 0..10_000 {
         let id = hand.fresh("msg_");
         let parts = vec![NewPart::Text(format!("{n} {}", "filling ".repeat(1_000)))];
@@ -21,9 +28,7 @@ async fn fill(hand: &mut Hand<'_>, session: SessionId) -> State {
             Ok(_) => {
                 hand.states.insert(session, after);
             }
-            Err(CommitFault::Store(StoreFault { problem: Problem::Full, may_have_happened: false, .. })) => {
-                return hand.state(session).clone();
-            }
+            Err(CommitFault::Store(fault)) => return fault,
             Err(fault) => panic!("{fault:?}"),
         }
     }
@@ -61,31 +66,13 @@ fn d5_a_full_database_goes_on_reading_and_writes_again_when_there_is_space() {
     }
 }
 
-/// A small file system of its own, gone with it; none where one may not mount.
-struct SmallDisk<'a>(&'a Path);
-
-impl<'a> SmallDisk<'a> {
-    fn mount(at: &'a Path) -> Option<Self> {
-        let mount = process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"]).arg(at).output().ok()?;
-        mount.status.success().then_some(SmallDisk(at))
-    }
-}
-
-impl Drop for SmallDisk<'_> {
-    fn drop(&mut self) {
-        let unmounted = process::Command::new("umount").arg(self.0).status();
-        assert!(unmounted.is_ok_and(|status| status.success()), "{} is still mounted", self.0.display());
-    }
-}
-
 /// Shown where file systems can be mounted; the test above shows the rest everywhere.
 #[test]
 fn d5_a_full_disk_goes_on_reading_and_writes_again_when_there_is_space() {
     for mode in BOTH {
-        let at = tempfile::tempdir().unwrap();
-        let Some(disk) = SmallDisk::mount(at.path()) else { return };
-        let ballast = at.path().join("ballast");
-        let store = SqliteStore::open(at.path(), mode).unwrap();
+        let Some(disk) = SmallDisk::mount("3m") else { return };
+        let ballast = disk.path().join("ballast");
+        let store = SqliteStore::open(disk.path(), mode).unwrap();
         fs::write(&ballast, vec![0; 1024 * 1024]).unwrap();
         let state = block_on(async {
             let mut hand = Hand::new(&store);
@@ -101,10 +88,9 @@ fn d5_a_full_disk_goes_on_reading_and_writes_again_when_there_is_space() {
         });
         drop(store);
         // A start on a full disk shows what is there or says that there is no space; it damages nothing.
-        match SqliteStore::open(at.path(), Mode::Inline) {
+        match SqliteStore::open(disk.path(), Mode::Inline) {
             Ok(store) => block_on(still_reads(&store, &state)),
             Err(fault) => assert_eq!(fault.problem, Problem::Full),
         }
-        drop(disk);
     }
 }

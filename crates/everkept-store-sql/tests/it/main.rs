@@ -4,6 +4,8 @@
 
 mod backup;
 mod damage;
+mod disk;
+mod failing;
 mod full;
 mod inline;
 mod opening;
