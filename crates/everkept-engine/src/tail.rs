@@ -9,8 +9,9 @@ use everkept_store::EventsQuery;
 use std::sync::Arc;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
-/// Frames read from the store at a time: what one reader holds at most, besides the shared batches.
-const PAGE: u32 = 128;
+/// Frames read from the store at a time. With the shared batches they are all a reader holds: 160 KiB of the longest
+/// deltas, and never more than 1 MiB (promise L1 is about what a stuck reader costs).
+const PAGE: u32 = 16;
 
 pub struct Tail {
     inner: Arc<Inner>,

@@ -22,7 +22,7 @@ async fn what_opencode_said_is_understood() {
     assert_eq!(
         told(&thought),
         [
-            "reasoning prt_1f8ca4a460015ViMEAyYhvYA49: thinking about: say hello THINK",
+            "reasoning : thinking about: say hello THINK",
             "text msg_1f8ca47e2001nwu09eneHJL3bk: reply 1 to: say hello THINK",
             "usage 3 in, 6 out",
             "Completed { reason: \"end_turn\" }",
