@@ -67,7 +67,7 @@ fn daemons(folder: &Path) -> Vec<u32> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn oc_07_a_killed_server_resumes_the_same_agent_session_with_its_context() {
+async fn oc_07_r1_a_killed_server_resumes_the_same_agent_session_with_its_context() {
     let mut scripted = Scripted::start();
     let session = scripted.server.session(json!({})).await;
     let (_, first) = scripted.ask(&session, "one").await;
@@ -75,9 +75,11 @@ async fn oc_07_a_killed_server_resumes_the_same_agent_session_with_its_context()
     let turn = scripted.server.send(&session, "!slow:100 two three four five six seven eight").await;
     scripted.begun(&session, &turn).await;
     let agents = scripted.agents();
+    let before = Instant::now();
     scripted.restart();
-    gone(&agents, Duration::from_secs(2)).await;
     let turn = scripted.server.ended(&turn).await;
+    assert!(before.elapsed() < Duration::from_secs(5), "R1: settled within 5 s");
+    gone(&agents, Duration::from_secs(2)).await;
     assert_eq!((turn["state"].as_str(), turn["reason"].as_str()), (Some("interrupted"), Some("server_crashed")));
     assert_eq!(turn["error"]["may_have_happened"], true);
     let (_, third) = scripted.ask(&session, "three").await;
