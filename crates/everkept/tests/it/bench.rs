@@ -43,34 +43,38 @@ impl Server {
     }
 
     pub fn start_with(data: &Path, change: impl FnOnce(&mut Command)) -> Server {
-        let before = Instant::now();
         let mut command = everkept();
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).stdin(Stdio::null()).stdout(Stdio::piped());
-        command.stderr(std::fs::File::options().create(true).append(true).open(data.join("stderr.log")).unwrap());
+        serve(&mut command, data);
         change(&mut command);
-        let mut child = command.spawn().expect("the server starts");
+        Self::launch(command, data, |_| data.to_owned())
+    }
+
+    /// Waits until what the command starts listens. `inside` says where the data directory of that process is to be found.
+    pub fn launch(mut command: Command, data: &Path, inside: impl FnOnce(u32) -> PathBuf) -> Server {
+        let before = Instant::now();
+        let log = std::fs::File::options().create(true).append(true).open(data.join("stderr.log")).unwrap();
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().expect("the server starts");
         std::fs::write(data.join("server.pid"), child.id().to_string()).unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
-        let mut said = Vec::new();
-        let address = loop {
+        let mut next = || {
             let mut line = String::new();
             let read = lines.read_line(&mut line).unwrap();
-            assert!(read > 0, "the server ended before it listened: {said:?}\n{}", stderr(data));
-            let found = line.split_whitespace().find(|word| word.starts_with("http://127.0.0.1:") && !word.contains("/login"));
-            let found = found.map(|word| word.trim_end_matches('/').to_owned());
-            said.push(line.clone());
-            if let Some(address) = found {
-                break address;
+            assert!(read > 0, "the server ended before it listened\n{}", stderr(data));
+            line
+        };
+        let address = loop {
+            let line = next();
+            if let Some(address) = line.split_whitespace().find(|word| word.starts_with("http://127.0.0.1:")) {
+                break address.trim_end_matches('/').to_owned();
             }
         };
+        let started_in = before.elapsed();
         // The login link comes right after the address.
-        let mut line = String::new();
-        lines.read_line(&mut line).unwrap();
-        let login = line.trim().to_owned();
+        let login = next().trim().to_owned();
         std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-        let token = std::fs::read_to_string(data.join("admin.token")).expect("the admin token is there").trim().to_owned();
+        let token = std::fs::read_to_string(inside(child.id()).join("admin.token")).expect("the admin token is there");
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        Server { child, address, token, data: data.to_owned(), login, started_in: before.elapsed(), client }
+        Server { child, address, token: token.trim().to_owned(), data: data.to_owned(), login, started_in, client }
     }
 
     pub fn kill(&mut self) {
@@ -151,6 +155,11 @@ impl Server {
         let items = page["items"].as_array().unwrap();
         items.iter().map(|message| (message["role"].as_str().unwrap().to_owned(), text(message))).collect()
     }
+}
+
+/// The arguments of a server of a test's own.
+pub fn serve(command: &mut Command, data: &Path) {
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
 }
 
 impl Drop for Server {

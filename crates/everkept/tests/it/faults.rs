@@ -2,7 +2,7 @@
 
 use crate::bench::*;
 use serde_json::{Value, json};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 async fn raw(server: &Server, path: &str, body: impl Into<reqwest::Body>) -> (u16, Value) {
@@ -123,21 +123,10 @@ async fn d5_a_full_disk_is_a_read_only_server_until_there_is_space_again() {
     // The namespace's own view is reached through the server's root; a filler keeps most of the space until it is removed.
     let mut command = on_small_disk(&data, "size=24m");
     command.arg("sh").arg("-c").arg("head -c 12000000 /dev/zero > \"$0/filler\" && exec \"$@\"").arg(&data);
-    command.arg(env!("CARGO_BIN_EXE_everkept")).args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(&data);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-    let mut child = command.spawn().unwrap();
-    let inside = std::path::PathBuf::from(format!("/proc/{}/root{}", child.id(), data.display()));
-    let mut lines = std::io::BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    while !line.contains("http://127.0.0.1:") {
-        line.clear();
-        assert!(std::io::BufRead::read_line(&mut lines, &mut line).unwrap() > 0, "the server ended");
-    }
-    let address = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().trim_end_matches('/').to_owned();
-    std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-    let token = std::fs::read_to_string(inside.join("admin.token")).unwrap().trim().to_owned();
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let server = Server { child, address, token, data: outer.path().into(), login: String::new(), started_in: Duration::ZERO, client };
+    serve(command.arg(env!("CARGO_BIN_EXE_everkept")), &data);
+    let inside = |pid: u32| std::path::PathBuf::from(format!("/proc/{pid}/root{}", data.display()));
+    let server = Server::launch(command, outer.path(), inside);
+    let inside = inside(server.child.id());
     let session = server.session(json!({})).await;
     let path = format!("/api/sessions/{session}/messages");
     let mut acknowledged = 0;
@@ -188,21 +177,9 @@ async fn d4_after_a_storage_error_nothing_is_acknowledged_until_a_new_start_and_
     let data = tempfile::tempdir().unwrap();
     // A file that may not grow makes a write fail with EFBIG, which is not a full disk.
     let mut command = Command::new("sh");
-    command.args(["-c", "trap '' XFSZ; ulimit -f 6000; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_everkept"), "serve"]);
-    command.args(["--listen", "127.0.0.1:0", "--data"]).arg(data.path()).stdin(Stdio::null()).stdout(Stdio::piped());
-    command.stderr(std::fs::File::create(data.path().join("stderr.log")).unwrap());
-    let mut child = command.spawn().unwrap();
-    let mut lines = std::io::BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    while !line.contains("http://127.0.0.1:") {
-        line.clear();
-        assert!(std::io::BufRead::read_line(&mut lines, &mut line).unwrap() > 0, "{}", stderr(data.path()));
-    }
-    let address = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().trim_end_matches('/').to_owned();
-    std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-    let token = std::fs::read_to_string(data.path().join("admin.token")).unwrap().trim().to_owned();
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let mut server = Server { child, address, token, data: data.path().into(), login: String::new(), started_in: Duration::ZERO, client };
+    command.args(["-c", "trap '' XFSZ; ulimit -f 6000; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_everkept")]);
+    serve(&mut command, data.path());
+    let mut server = Server::launch(command, data.path(), |_| data.path().to_owned());
     let session = server.session(json!({})).await;
     let path = format!("/api/sessions/{session}/messages");
     let mut acknowledged = 0;
