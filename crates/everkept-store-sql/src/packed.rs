@@ -4,7 +4,7 @@
 //! Never: a packed run that unpacks to anything but the bytes that went in.
 
 /// The most events in one packed row.
-pub const MAX_PACKED: u64 = 1_000;
+const MAX_PACKED: u64 = 1_000;
 /// About the most text in one packed row, in bytes.
 const MAX_TEXT: usize = 64 * 1024;
 /// The first byte of the form written here.

@@ -7,7 +7,7 @@ use super::{
     segments::{Segment, segments},
 };
 use crate::{
-    packed::{self, MAX_PACKED},
+    packed,
     tx::{Arg, Row, Tx, int},
 };
 use bytes::Bytes;
@@ -45,8 +45,7 @@ async fn read_segment<T: Tx>(tx: &mut T, query: &EventsQuery, segment: Segment, 
     let mut from = segment.from;
     while !found.is_full() {
         let piece = PIECE.min(found.missing());
-        let reach = segment.to.saturating_add(MAX_PACKED);
-        let mut args = vec![(&segment.log).into(), int(from), int(segment.to), int(reach), int(piece)];
+        let mut args = vec![(&segment.log).into(), int(from), int(segment.to), int(piece)];
         args.extend(query.kinds.iter().map(|kind| Arg::Text(kind)));
         args.extend(query.turn.as_ref().map(Arg::from));
         args.extend(query.context.map(|context| Arg::Int(context.into())));
@@ -69,9 +68,11 @@ async fn read_segment<T: Tx>(tx: &mut T, query: &EventsQuery, segment: Segment, 
 }
 
 fn sql_for(query: &EventsQuery) -> String {
-    // A packed row is found by its last event, which may lie behind the end that was asked for.
-    let mut sql = "SELECT seq, count, kind, sum, body FROM event WHERE log = $1 AND seq > $2 AND seq <= $4 AND seq - count < $3".to_owned();
-    let mut number = 5;
+    // A packed row is found by its last event, which may lie behind the end that was asked for; no row after it counts.
+    let mut sql = "SELECT seq, count, kind, sum, body FROM event WHERE log = $1 AND seq > $2
+        AND seq <= COALESCE((SELECT MIN(seq) FROM event WHERE log = $1 AND seq >= $3), $3) AND seq - count < $3"
+        .to_owned();
+    let mut number = 4;
     if !query.kinds.is_empty() {
         sql.push_str(" AND kind IN (");
         for at in 0..query.kinds.len() {
@@ -88,7 +89,7 @@ fn sql_for(query: &EventsQuery) -> String {
         number += 1;
         write!(sql, " AND context = ${number}").expect("writing to a String cannot fail");
     }
-    sql.push_str(" ORDER BY seq LIMIT $5");
+    sql.push_str(" ORDER BY seq LIMIT $4");
     sql
 }
 
