@@ -53,6 +53,7 @@ impl Actor {
                 Err(refusal) => {
                     // Nothing of what the earlier commands led to was kept: the log is as it was.
                     self.state = (events.is_empty() && expected_head > 0).then_some(state);
+                    self.read_again().await;
                     return Err(refusal.into());
                 }
             }
@@ -85,7 +86,7 @@ impl Actor {
         let commit = Commit { writes, answer, blobs: along.blobs, raw: along.raw, wall: now };
         let committed = match self.inner.store.commit(commit).await {
             Ok(committed) => committed,
-            Err(fault) => return Err(self.not_committed(fault)),
+            Err(fault) => return Err(self.not_committed(fault).await),
         };
         if !events.is_empty() {
             let stored = &committed[0];
@@ -99,9 +100,9 @@ impl Actor {
     }
 
     /// The log did not take it: what was applied is forgotten and the log is read again.
-    fn not_committed(&mut self, fault: CommitFault) -> Failure {
+    async fn not_committed(&mut self, fault: CommitFault) -> Failure {
         self.state = None;
-        match fault {
+        let failure = match fault {
             CommitFault::Conflict { session } => {
                 self.fence = None;
                 self.host = None;
@@ -114,6 +115,18 @@ impl Actor {
                 Err(failure) => failure,
                 Ok(()) => unreachable!("a fault stays one"),
             },
+        };
+        self.read_again().await;
+        failure
+    }
+
+    /// At once, and not when the next order comes: without a state the running turn is neither heard nor timed.
+    async fn read_again(&mut self) {
+        if self.state.is_some() || self.fence.is_none() {
+            return;
+        }
+        if let Err(failure) = self.load().await {
+            tracing::warn!(session = %self.id, %failure, "the session cannot be read again");
         }
     }
 

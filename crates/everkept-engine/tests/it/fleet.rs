@@ -69,6 +69,33 @@ async fn d5_a_write_without_space_is_refused_whole_and_works_again_later() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn d5_an_order_that_found_no_space_takes_nothing_from_the_turn_that_runs() {
+    let (world, store) = on_faulty().await;
+    let session = world.session().await;
+    let turn = world.send(session, "!slow:20 one two three four five").await;
+    world.until(session, |event| matches!(event.body, Body::PartDelta(_))).await;
+    store.fill_for(1);
+    world.order(session, Order::Clear).await.unwrap_err();
+    let ended = world.ended(turn.id).await;
+    assert_eq!((ended.state, world.answer(&ended).await.as_str()), (TurnState::Completed, "reply 1 to: one two three four five"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fork_that_cannot_have_its_thread_takes_nothing_from_the_turn_that_runs() {
+    let world = World::new().await;
+    let (owner, thread) = (Resource::new("ann").unwrap(), Thread::new("taken").unwrap());
+    let new = NewSession { resource: Some(owner.clone()), thread: Some(thread.clone()), ..NewSession::default() };
+    world.session_with(new).await;
+    let session = world.session_with(NewSession { resource: Some(owner), ..NewSession::default() }).await.id;
+    let turn = world.send(session, "!slow:20 one two three four five").await;
+    world.until(session, |event| matches!(event.body, Body::PartDelta(_))).await;
+    let fork = Order::Fork(NewFork { thread: Some(thread), ..NewFork::default() });
+    assert!(matches!(world.order(session, fork).await, Err(Failure::ThreadTaken(_))));
+    let ended = world.ended(turn.id).await;
+    assert_eq!((ended.state, world.answer(&ended).await.as_str()), (TurnState::Completed, "reply 1 to: one two three four five"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn d4_after_a_storage_error_nothing_is_acknowledged_or_shown() {
     let (world, store) = on_faulty().await;
     let session = world.session().await;
