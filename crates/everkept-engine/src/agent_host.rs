@@ -41,8 +41,26 @@ pub(crate) struct Plan {
     pub model: Option<ModelName>,
 }
 
+impl Plan {
+    /// What an agent can do shows when it runs: one that turned out unable to take up or to fork a session begins a new
+    /// one, as if that had been known. An id that somebody asked for is nothing to do without.
+    fn does_without(&mut self, abilities: Abilities) -> bool {
+        let able = match &self.open {
+            OpenSession::New => true,
+            OpenSession::Resume(_) => abilities.resume,
+            OpenSession::Fork(_) => abilities.fork,
+        };
+        if able || self.because == AgentSessionBecause::Request {
+            return false;
+        }
+        self.open = OpenSession::New;
+        self.because = AgentSessionBecause::Detected;
+        true
+    }
+}
+
 /// Opens what the plan says. Waits for room, and tries a start that may work again as often as the settings say.
-pub(crate) async fn open(inner: Arc<Inner>, plan: Plan) -> Result<Host, AgentFault> {
+pub(crate) async fn open(inner: Arc<Inner>, mut plan: Plan) -> Result<Host, AgentFault> {
     let permit = permit(&inner).await;
     make_directory(&inner, &plan.directory)?;
     let Some(entry) = inner.agents.get(&plan.agent) else {
@@ -75,6 +93,10 @@ pub(crate) async fn open(inner: Arc<Inner>, plan: Plan) -> Result<Host, AgentFau
             }
             Err(fault) => fault,
         };
+        if plan.does_without(entry.agent.abilities()) {
+            tracing::info!(session = %plan.session, turn = %plan.turn, %fault, "the agent begins a new session and is told the conversation");
+            continue;
+        }
         match waits.next() {
             Some(wait) if fault.retryable => {
                 tracing::info!(session = %plan.session, turn = %plan.turn, %fault, "the agent did not start; trying again");

@@ -2,10 +2,16 @@
 
 use crate::world::*;
 use bytes::Bytes;
-use everkept_agent::*;
+use everkept_agent::{
+    demo::{DemoAgent, MemoryInRam},
+    *,
+};
 use everkept_core::*;
 use everkept_engine::{AgentEntry, PlaceQuery};
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
 
 /// Asks a question that no event can hold, and says how it was answered.
 struct Asker;
@@ -71,4 +77,56 @@ async fn a7_a_question_that_cannot_be_shown_is_denied_and_its_bytes_are_kept() {
     assert_eq!(raw, "asked\nsaid\ndone\n");
     let query = PlaceQuery { session, after: None, before: None, backward: false, limit: 10 };
     assert_eq!(world.engine.messages(&admin(), query).await.unwrap().items.len(), 2);
+}
+
+/// Looks as if it could do everything, until it runs.
+struct Hopeful {
+    ran: AtomicBool,
+    demo: DemoAgent,
+}
+
+impl Agent for Hopeful {
+    fn abilities(&self) -> Abilities {
+        let ran = self.ran.load(Ordering::SeqCst);
+        Abilities { resume: !ran, fork: !ran, ..self.demo.abilities() }
+    }
+
+    fn open(&self, open: Open) -> BoxFuture<Result<Opened, AgentFault>> {
+        self.ran.store(true, Ordering::SeqCst);
+        if open.session != OpenSession::New {
+            let (kind, doing, message) = (AgentFaultKind::Refused, "opening a session".into(), "the agent says that it cannot".into());
+            return Box::pin(async move { Err(AgentFault { kind, doing, message, retryable: false, may_have_happened: false }) });
+        }
+        self.demo.open(open)
+    }
+}
+
+impl World {
+    /// As after a start of the server: what its agents can do is not known yet.
+    async fn restart_with_hopeful(&mut self) {
+        let count = AtomicU64::new(0);
+        let ids = Arc::new(move || format!("hopeful-{}-{}", uuid::Uuid::now_v7(), count.fetch_add(1, Ordering::SeqCst)));
+        let demo = DemoAgent::new(Arc::new(MemoryInRam::default()), ids);
+        let agent = Arc::new(Hopeful { ran: AtomicBool::new(false), demo });
+        self.agents.insert(name("hopeful"), AgentEntry { agent, model: None });
+        self.crash_and_restart().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_turns_out_unable_to_resume_or_fork_is_told_the_conversation() {
+    let mut world = World::new().await;
+    world.restart_with_hopeful().await;
+    let new = everkept_engine::NewSession { agent: Some(name("hopeful")), ..Default::default() };
+    let session = world.session_with(new).await.id;
+    let (_, answer) = world.ask(session, "one").await;
+    assert_eq!(answer, "reply 1 to: one");
+    world.restart_with_hopeful().await;
+    let (turn, answer) = world.ask(session, "two").await;
+    assert_eq!((turn.state, answer.as_str()), (TurnState::Completed, "reply 2 to: two"));
+    let fork = everkept_engine::Order::Fork(everkept_engine::NewFork::default());
+    let fork = as_session(world.order(session, fork).await.unwrap()).id;
+    world.restart_with_hopeful().await;
+    let (turn, answer) = world.ask(fork, "three").await;
+    assert_eq!((turn.state, answer.as_str()), (TurnState::Completed, "reply 3 to: three"));
 }
