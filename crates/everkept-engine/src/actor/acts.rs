@@ -205,8 +205,13 @@ impl Actor {
             model_set,
         };
         let raw = self.heard.take_raw(self.id, turn);
+        let between = raw.as_ref().map(|raw| raw.bytes.clone());
         let along = Along { raw, ..Along::default() };
-        self.carry_out(vec![Command::BeginTurn(command)], along, |_, _| Reply::Done).await?;
+        let claimed = self.carry_out(vec![Command::BeginTurn(command)], along, |_, _| Reply::Done).await;
+        if let (Err(_), Some(bytes)) = (&claimed, between) {
+            self.heard.raw = bytes.into();
+        }
+        claimed?;
         let Some(host) = &mut self.host else { return Ok(()) };
         host.fresh = false;
         host.because = AgentSessionBecause::Inherited;
