@@ -163,7 +163,16 @@ impl Actor {
         let idle = self.host.is_some() && self.is_idle();
         let held_back = self.is_held_back();
         let inner = self.inner.clone();
-        let pressure = async move { if idle { inner.pressure.notified().await } else { std::future::pending().await } };
+        let pressure = async move {
+            if !idle {
+                std::future::pending::<()>().await;
+            }
+            let pressed = inner.pressure.notified();
+            // Somebody may wait since before this task had nothing to do.
+            if inner.waiting.load(Ordering::SeqCst) == 0 {
+                pressed.await;
+            }
+        };
         let host = self.host.as_mut().filter(|_| !held_back);
         let output = async move {
             match host {

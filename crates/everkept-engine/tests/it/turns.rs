@@ -377,6 +377,18 @@ async fn agents_beyond_the_cap_wait_for_room_and_idle_ones_make_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_agent_that_becomes_idle_while_others_wait_makes_room_at_once() {
+    let world = World::with(|settings| settings.max_agents = 1).await;
+    let (a, b) = (world.session().await, world.session().await);
+    let first = world.send(a, "!slow:100 one").await;
+    world.until(a, delta).await;
+    let before = tokio::time::Instant::now();
+    let (_, second) = world.ask(b, "two").await;
+    assert_eq!((world.ended(first.id).await.state, second.as_str()), (TurnState::Completed, "reply 1 to: two"));
+    assert!(before.elapsed() < Duration::from_secs(10), "{:?}", before.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_trashed_session_lets_its_agent_go_and_its_queue_waits_for_a_restore() {
     let world = World::new().await;
     let session = world.session().await;
