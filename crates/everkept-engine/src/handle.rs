@@ -10,8 +10,8 @@ use crate::{Caller, Failure, Settings, Tail};
 use bytes::Bytes;
 use everkept_agent::Agent;
 use everkept_core::{
-    AgentName, CreateSession, Event, Fold, KnownAgent, KnownAgents, Message, MessageRecord, ModelName, Question, QuestionId, Refusal,
-    Resource, Session, SessionId, TextDigest, Thread, Timestamp, TokenId, Turn, TurnId, TurnRecord,
+    AgentName, CreateSession, Event, Fold, KnownAgent, KnownAgents, Message, MessageRecord, ModelName, ParentKind, Question, QuestionId,
+    Refusal, Resource, Session, SessionId, TextDigest, Thread, Timestamp, TokenId, Turn, TurnId, TurnRecord,
 };
 use everkept_store::{
     EventsQuery, Page, PlaceQuery, Problem, QuestionsQuery, SessionsQuery, Store, StoreFault, StoredEvent, Token, decode,
@@ -429,12 +429,18 @@ impl Engine {
     }
 
     pub async fn blob(&self, caller: &Caller, id: TextDigest) -> Result<Bytes, Failure> {
-        let sessions = self.inner.check(self.inner.store.blob_sessions(id).await)?;
-        for session in sessions {
-            if self.session(caller, session).await.is_ok() {
+        let mut sessions = self.inner.check(self.inner.store.blob_sessions(id).await)?;
+        while let Some(session) = sessions.pop() {
+            let held = self.inner.check(self.inner.store.session(session).await)?;
+            let Some(held) = held.filter(|held| caller.sees(held)) else { continue };
+            if held.deleted_at.is_none() {
                 let blob = self.inner.check(self.inner.store.blob(id).await)?;
                 return blob.ok_or(Refusal::SessionNotFound.into());
             }
+            // A parent in the trash stays readable to what was forked from it.
+            let children = self.inner.check(self.inner.store.children(session).await)?;
+            let forked = |child: &Session| child.parent.is_some_and(|parent| parent.kind == ParentKind::Fork);
+            sessions.extend(children.into_iter().filter(forked).map(|child| child.id));
         }
         Err(Refusal::SessionNotFound.into())
     }

@@ -389,6 +389,21 @@ async fn an_agent_that_becomes_idle_while_others_wait_makes_room_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_fork_keeps_its_files_while_its_parent_is_in_the_trash() {
+    let world = World::new().await;
+    let session = world.session().await;
+    let file = PartIn::File { name: None, media_type: "text/plain".into(), bytes: "in a file".into() };
+    let input = Intake::Input(vec![PartIn::Text("read it".into()), file]);
+    let turn = world.submit(session, NewTurn { intake: input, ..turn_of("") }).await;
+    world.ended(turn.id).await;
+    let fork = as_session(world.order(session, Order::Fork(NewFork::default())).await.unwrap()).id;
+    world.order(session, Order::Delete).await.unwrap();
+    assert_eq!(world.engine.blob(&admin(), digest_of("in a file")).await.unwrap(), "in a file");
+    world.order(fork, Order::Delete).await.unwrap();
+    assert!(world.engine.blob(&admin(), digest_of("in a file")).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_trashed_session_lets_its_agent_go_and_its_queue_waits_for_a_restore() {
     let world = World::new().await;
     let session = world.session().await;
