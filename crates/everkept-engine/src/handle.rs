@@ -207,8 +207,8 @@ impl Engine {
         caller.may_write()?;
         let held = self.inner.check(self.inner.store.session(session).await)?.ok_or(Refusal::SessionNotFound)?;
         caller.check(&held)?;
-        if held.deleted_at.is_some() && !matches!(order, Order::Restore | Order::Delete) {
-            return Err(Refusal::SessionNotFound.into());
+        if held.deleted_at.is_some() && !matches!(order, Order::Restore) {
+            return self.kept_deletion(caller, &order, key.as_ref()).await;
         }
         if let (Order::Fork(NewFork { directory: Some(_), .. }), Some(_)) = (&order, caller.owner()?) {
             return Err(Failure::Forbidden);
@@ -219,6 +219,12 @@ impl Engine {
         let principal = caller.principal.clone();
         let mail = |reply| Mail::Order { order: Box::new(order.clone()), key: key.clone(), principal: principal.clone(), reply };
         self.inner.send(session, mail).await
+    }
+
+    /// What is in the trash is not there, but a deletion that was answered is answered again.
+    async fn kept_deletion(&self, caller: &Caller, order: &Order, key: Option<&Keyed>) -> Result<Answered, Failure> {
+        let kept = if matches!(order, Order::Delete) { self.inner.kept_answer(caller, key).await? } else { None };
+        kept.ok_or(Refusal::SessionNotFound.into())
     }
 
     pub async fn session_of_turn(&self, caller: &Caller, turn: TurnId) -> Result<SessionId, Failure> {
@@ -259,6 +265,22 @@ impl Engine {
             Err(failure) => return Err(failure),
         };
         self.order(caller, session, order, key).await
+    }
+
+    /// Sends the pair's session to the trash, which frees the pair.
+    pub async fn delete_thread(
+        &self,
+        caller: &Caller,
+        resource: &Resource,
+        thread: &Thread,
+        key: Option<Keyed>,
+    ) -> Result<Answered, Failure> {
+        caller.may_write()?;
+        match self.thread(caller, resource, thread).await {
+            Ok(session) => self.order(caller, session.id, Order::Delete, key).await,
+            Err(Failure::Refused(Refusal::SessionNotFound)) => self.kept_deletion(caller, &Order::Delete, key.as_ref()).await,
+            Err(failure) => Err(failure),
+        }
     }
 
     pub async fn thread(&self, caller: &Caller, resource: &Resource, thread: &Thread) -> Result<Session, Failure> {

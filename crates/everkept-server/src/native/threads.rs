@@ -4,7 +4,7 @@
 
 use super::{
     Shared,
-    answer::{answered, done, gone, ok, order},
+    answer::{answered, done, gone, ok},
     convert::submit,
     sessions::page,
 };
@@ -17,7 +17,7 @@ use crate::{
 use axum::response::Response;
 use everkept_api::{Empty, List, Session, SubmitTurn, Turn};
 use everkept_core::{Resource, SessionId, Thread, Timestamp};
-use everkept_engine::{NewSession, Order, SessionsQuery};
+use everkept_engine::{NewSession, SessionsQuery};
 use serde::Deserialize;
 use std::sync::Arc;
 use utoipa::IntoParams;
@@ -64,8 +64,8 @@ async fn read(app: Shared, Who(caller): Who, At((resource, thread)): At<(Resourc
 #[utoipa::path(delete, path = "/api/threads/{resource}/{thread}", operation_id = "delete_thread", tag = "threads",
     responses((status = 204, description = "The session is in the trash")))]
 async fn delete(app: Shared, At((resource, thread)): At<(Resource, Thread)>, sent: Sent<Empty>) -> Result<Response, Failed> {
-    let session = app.engine.thread(&sent.caller, &resource, &thread).await?;
-    order(&app, &sent.caller, session.id, Order::Delete, sent.key, gone).await
+    let key = sent.key.map(|key| key.keyed(gone));
+    Ok(answered(app.engine.delete_thread(&sent.caller, &resource, &thread, key).await?, gone))
 }
 
 /// Asks the agent of the pair's session, which is made on first use and resumed ever after.

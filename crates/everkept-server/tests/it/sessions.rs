@@ -38,6 +38,7 @@ async fn deleted_looks_like_never_existed_but_for_restore() {
     {
         assert_eq!(server.request(Method::GET, &absent).send().await.unwrap().status(), 404, "{absent}");
     }
+    assert_eq!(server.request(Method::DELETE, &path).send().await.unwrap().status(), 404, "nor is it deleted again");
     assert_eq!(server.get("/api/sessions").await["items"], json!([]));
     server.post(&format!("{path}/restore"), json!({})).await;
     assert_eq!(server.said(&session).await.len(), 2);
