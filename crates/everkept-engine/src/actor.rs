@@ -97,6 +97,10 @@ pub(crate) async fn run(
         tracing::warn!(session = %id, %failure, "the session could not be opened");
     }
     loop {
+        // A task that was begun while the server already stopped is sent no word of it.
+        if inner.is_stopping() && !actor.stopping {
+            actor.stop().await;
+        }
         if inner.failure().is_some() || actor.stopping {
             break;
         }
@@ -108,7 +112,8 @@ pub(crate) async fn run(
             Woken::Pressure => actor.make_room(),
             Woken::Alarm => {
                 actor.ring().await;
-                if actor.may_leave() && leave(&mut mail, &mut actor).await {
+                if actor.may_leave() {
+                    leave(&mut mail, &actor).await;
                     break;
                 }
             }
@@ -121,30 +126,13 @@ pub(crate) async fn run(
     }
 }
 
-/// Stops taking mail; what came in the meantime is still served.
-async fn leave(mail: &mut mpsc::Receiver<Mail>, actor: &mut Actor) -> bool {
+/// Stops taking mail; what came in the meantime goes to the task that is begun in this one's place.
+async fn leave(mail: &mut mpsc::Receiver<Mail>, actor: &Actor) {
     mail.close();
-    while let Ok(letter) = mail.try_recv() {
-        actor.receive(letter).await;
+    while let Some(letter) = mail.recv().await {
+        // Only a server that stops takes none; whoever waits for the answer sees that.
+        let _ = actor.inner.mailbox(actor.id).send(letter).await;
     }
-    // Something began after all: it ends with the task, as after a crash, unless it is served to its end here.
-    if actor.may_leave() {
-        return true;
-    }
-    while !actor.may_leave() && actor.inner.failure().is_none() && !actor.inner.is_stopping() {
-        match actor.wait(mail).await {
-            Woken::Mail(Some(letter)) => actor.receive(letter).await,
-            Woken::Mail(None) => {
-                let quiet = actor.until_alarm();
-                actor.inner.runtime.clock.sleep(quiet.min(Duration::from_millis(50))).await;
-                actor.ring().await;
-            }
-            Woken::Output(output) => actor.hear(output).await,
-            Woken::Pressure => actor.make_room(),
-            Woken::Alarm => actor.ring().await,
-        }
-    }
-    true
 }
 
 struct Ended(Arc<Inner>, SessionId);

@@ -20,6 +20,9 @@ pub enum Failure {
     /// The server is on its way out; nothing was changed.
     #[error("the server is stopping")]
     Stopping,
+    /// The session's task met a mistake of ours. Whether it happened all the same is not known.
+    #[error("the server made a mistake, which it has noted")]
+    BrokenDown,
 }
 
 impl Failure {

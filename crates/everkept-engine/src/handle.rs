@@ -642,7 +642,8 @@ impl Inner {
         }
     }
 
-    /// Sends mail that wants an answer; a task that was just ending is begun anew.
+    /// Sends mail that wants an answer; a task that just ended is begun anew. What a task broke down over is not tried
+    /// again: it may have been done.
     async fn send(
         self: &Arc<Self>,
         session: SessionId,
@@ -661,11 +662,11 @@ impl Inner {
             }
             match answer.await {
                 Ok(answer) => return answer,
-                // The task ended with the mail unread, or in the middle of it because storage failed.
+                // A task that ends in good order answers its mail, or hands it on.
                 Err(_) => match self.failure() {
                     Some(fault) => return Err(StoreFault { may_have_happened: true, ..fault }.into()),
                     None if self.is_stopping() => return Err(Failure::Stopping),
-                    None => continue,
+                    None => return Err(Failure::BrokenDown),
                 },
             }
         }

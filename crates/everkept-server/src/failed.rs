@@ -57,6 +57,7 @@ impl From<Failure> for Failed {
             Failure::KeyReused => Failed(Error::new(ErrorCode::IdempotencyMismatch, said).with_field("idempotency-key")),
             Failure::ThreadTaken(_) => Failed(Error::new(ErrorCode::ThreadTaken, said).with_field("thread")),
             Failure::Stopping => Failed::new(ErrorCode::Stopping, said),
+            Failure::BrokenDown => Failed::new(ErrorCode::Internal, said),
             Failure::Store(fault) => {
                 let error = match &fault.problem {
                     Problem::Full => Error::new(ErrorCode::StorageFull, fault.problem.to_string()),
