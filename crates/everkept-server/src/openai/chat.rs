@@ -5,7 +5,7 @@
 
 use super::{
     OpenAiError, OpenAiErrorDetail, Refused, advise,
-    intake::{Asking, Turned, agent_and_model, ask, named},
+    intake::{Asking, Turned, agent_and_model, ask, header, named},
     said::ChatRequest,
     stream::{Piece, pieces, text},
 };
@@ -156,7 +156,7 @@ async fn complete(State(app): State<Arc<App>>, request: Request) -> Result<Respo
     }
     let named = named(&app, &sent.caller, &headers).await?;
     let (agent, model) = agent_and_model(&app, request.model.as_deref())?;
-    let resource = headers.get("x-everkept-resource").and_then(|value| value.to_str().ok()).map(Resource::new).transpose()?;
+    let resource = header(&headers, "x-everkept-resource")?.map(Resource::new).transpose()?;
     let streams = request.stream == Some(true);
     let with_usage = request.stream_options.as_ref().and_then(|options| options.include_usage) == Some(true);
     let asking = Asking { caller: sent.caller.clone(), named, resource, messages: request.conversation()?, agent, model, key: sent.key };

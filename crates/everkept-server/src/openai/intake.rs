@@ -31,11 +31,14 @@ pub(super) fn agent_and_model(app: &App, model: Option<&str>) -> Result<(Option<
     Ok((Some(agent), model.map(ModelName::new).transpose()?))
 }
 
+/// Names may have any letters, which headers carry as UTF-8.
+pub(super) fn header<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, Failed> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    std::str::from_utf8(value.as_bytes()).map(Some).map_err(|_| Failed::field(name, "must be UTF-8"))
+}
+
 pub(super) async fn named(app: &App, caller: &Caller, headers: &HeaderMap) -> Result<Named, Failed> {
-    let header = |name: &'static str| match headers.get(name) {
-        None => Ok(None),
-        Some(value) => std::str::from_utf8(value.as_bytes()).map(Some).map_err(|_| Failed::field(name, "must be UTF-8")),
-    };
+    let header = |name| header(headers, name);
     let (session, resource, thread) = (header("x-session-id")?, header("x-everkept-resource")?, header("x-everkept-thread")?);
     if let Some(id) = session.and_then(|text| text.parse::<SessionId>().ok()) {
         match app.engine.session(caller, id).await {
