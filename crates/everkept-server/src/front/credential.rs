@@ -8,7 +8,7 @@ use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, header, request::Parts},
 };
-use everkept_core::{AgentName, Resource, Timestamp, TokenId};
+use everkept_core::{AgentName, Resource, TextDigest, Timestamp, TokenId};
 use everkept_engine::{Access, Caller, Token};
 use subtle::ConstantTimeEq;
 
@@ -17,6 +17,7 @@ use subtle::ConstantTimeEq;
 pub(crate) struct Credential {
     pub caller: Caller,
     pub token: TokenId,
+    pub secret_hash: TextDigest,
     pub by_cookie: bool,
     pub expires_at: Option<Timestamp>,
 }
@@ -71,7 +72,7 @@ async fn look_up(app: &App, secret: &str, by_cookie: bool) -> Result<Option<Cred
     }
     let Some(access) = access(&token) else { return Ok(None) };
     let caller = Caller { access, principal: token.id.to_string() };
-    Ok(Some(Credential { caller, token: token.id, by_cookie, expires_at: token.expires_at }))
+    Ok(Some(Credential { caller, token: token.id, secret_hash: token.secret_hash, by_cookie, expires_at: token.expires_at }))
 }
 
 /// The token of a secret, if it is neither revoked nor past its time.

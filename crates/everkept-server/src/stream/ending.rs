@@ -18,10 +18,17 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(crate) fn ending(app: &App, credential: &Credential) -> BoxFuture<'static, ()> {
     let stopping = ended(app.ending.clone());
     let mut revoked = app.revoked.subscribe();
-    let token = credential.token;
+    let (token, secret_hash) = (credential.token, credential.secret_hash);
+    let engine = app.engine.clone();
     let expiry = expiry(app.engine.clone(), credential.expires_at);
     Box::pin(async move {
         let revocation = async {
+            // It may have been revoked after the request was let in and before anybody listened.
+            if let Ok(held) = engine.token_by_hash(secret_hash).await
+                && held.is_none_or(|held| held.revoked_at.is_some())
+            {
+                return;
+            }
             loop {
                 match revoked.recv().await {
                     Ok(other) if other != token => {}
