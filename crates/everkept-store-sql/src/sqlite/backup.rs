@@ -4,18 +4,15 @@
 
 use super::{
     fault::{not_done, problem, sql_fault},
+    files::Files,
     open::open_reader,
 };
 use everkept_store::{Problem, StoreFault};
 use rusqlite::Connection;
-use std::{
-    fs::{self, File},
-    io,
-    path::Path,
-};
+use std::{io, path::Path};
 
 /// Copies what `directory` holds to the file `to`.
-pub fn backup(directory: &Path, to: &Path) -> Result<(), StoreFault> {
+pub fn backup(directory: &Path, files: &dyn Files, to: &Path) -> Result<(), StoreFault> {
     let doing = format!("make the backup {}", to.display());
     let failed = |error: &io::Error| {
         let found = match error.kind() {
@@ -25,11 +22,11 @@ pub fn backup(directory: &Path, to: &Path) -> Result<(), StoreFault> {
         not_done(found, &doing)
     };
     // Made here and empty: a file that was there before is refused, whoever else makes one at the same time.
-    File::create_new(to).map_err(|error| failed(&error))?;
-    let copied = open_reader(directory).and_then(|connection| copy(&connection, directory, to, &doing));
-    let synced = copied.and_then(|()| sync(to).map_err(|error| failed(&error)));
+    files.create_new(to).map_err(|error| failed(&error))?;
+    let copied = open_reader(directory, files).and_then(|connection| copy(&connection, directory, to, &doing));
+    let synced = copied.and_then(|()| sync(to, files).map_err(|error| failed(&error)));
     if synced.is_err()
-        && let Err(error) = fs::remove_file(to)
+        && let Err(error) = files.remove(to)
     {
         tracing::warn!(%error, path = %to.display(), "an incomplete backup was left behind");
     }
@@ -49,8 +46,8 @@ fn copy(connection: &Connection, directory: &Path, to: &Path, doing: &str) -> Re
     connection.execute("VACUUM INTO ?1", [name]).map(|_| ()).map_err(fault)
 }
 
-fn sync(file: &Path) -> io::Result<()> {
-    File::options().write(true).open(file)?.sync_all()?;
+fn sync(file: &Path, files: &dyn Files) -> io::Result<()> {
+    files.sync(file)?;
     let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
+    files.sync_directory(directory)
 }

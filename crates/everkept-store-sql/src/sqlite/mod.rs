@@ -6,6 +6,7 @@ mod backup;
 mod cache;
 mod executor;
 mod fault;
+mod files;
 mod open;
 mod readers;
 mod schema;
@@ -26,7 +27,10 @@ use everkept_store::{
 };
 use executor::{SqliteTx, answer};
 use fault::{Health, not_done, store_fault};
+pub use files::Files;
+use files::SystemFiles;
 use futures::FutureExt;
+use open::WriteBack;
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -52,6 +56,7 @@ pub enum Mode {
 /// Everything the server keeps, in one file.
 pub struct SqliteStore {
     directory: PathBuf,
+    files: Arc<dyn Files>,
     health: Arc<Health>,
     runner: Runner,
 }
@@ -73,14 +78,29 @@ struct Threads {
 impl SqliteStore {
     /// Opens the database in `directory`, or makes one there. `boot` is to come next, before anything is served.
     pub fn open(directory: &Path, mode: Mode) -> Result<SqliteStore, StoreFault> {
+        Self::open_on(directory, mode, Arc::new(SystemFiles))
+    }
+
+    /// The same on other files than the system's.
+    pub fn open_on(directory: &Path, mode: Mode, files: Arc<dyn Files>) -> Result<SqliteStore, StoreFault> {
+        Self::start(directory, mode, files, WriteBack::Yes)
+    }
+
+    /// Opens without writing back what may not be on disk: only for the test that shows what a start has to do that for.
+    #[doc(hidden)]
+    pub fn open_without_write_back(directory: &Path, files: Arc<dyn Files>) -> Result<SqliteStore, StoreFault> {
+        Self::start(directory, Mode::Inline, files, WriteBack::No)
+    }
+
+    fn start(directory: &Path, mode: Mode, files: Arc<dyn Files>, write_back: WriteBack) -> Result<SqliteStore, StoreFault> {
         let health = Arc::new(Health::default());
-        let connection = open::open_writer(directory)?;
+        let connection = open::open_writer(directory, &*files, write_back)?;
         let writer = Writer::new(connection, directory, Arc::clone(&health))?;
         let runner = match mode {
             Mode::Inline => Runner::Inline(Mutex::new(writer)),
-            Mode::Threads { readers } => Runner::Threads(Threads::start(directory, writer, readers.max(1))?),
+            Mode::Threads { readers } => Runner::Threads(Threads::start(directory, &*files, writer, readers.max(1))?),
         };
-        Ok(SqliteStore { directory: directory.to_owned(), health, runner })
+        Ok(SqliteStore { directory: directory.to_owned(), files, health, runner })
     }
 
     /// Lets the file grow to so many pages of 4 KiB and no further, but never below what it has; none is no limit. Beyond
@@ -156,14 +176,14 @@ impl SqliteStore {
 }
 
 impl Threads {
-    fn start(directory: &Path, writer: Writer, readers: usize) -> Result<Self, StoreFault> {
+    fn start(directory: &Path, files: &dyn Files, writer: Writer, readers: usize) -> Result<Self, StoreFault> {
         let (writes, jobs) = mpsc::channel(WRITE_QUEUE);
         let (reads, waiting) = mpsc::channel(READ_QUEUE);
         let waiting = Arc::new(Mutex::new(waiting));
         let mut threads =
             Threads { writes: Some(writes), reads: Some(reads), readers: Vec::new(), writer: None, backups: Mutex::new(Vec::new()) };
         for _ in 0..readers {
-            let connection = open::open_reader(directory)?;
+            let connection = open::open_reader(directory, files)?;
             let waiting = Arc::clone(&waiting);
             threads.readers.push(spawn("store-reader", move || readers::serve(&connection, &waiting))?);
         }
@@ -347,13 +367,13 @@ impl Store for SqliteStore {
             return Box::pin(std::future::ready(Err(not_done(problem, "make a backup"))));
         }
         match &self.runner {
-            Runner::Inline(_) => Box::pin(std::future::ready(backup::backup(&self.directory, &to))),
+            Runner::Inline(_) => Box::pin(std::future::ready(backup::backup(&self.directory, &*self.files, &to))),
             Runner::Threads(threads) => {
                 let (reply, answer) = oneshot::channel();
-                let directory = self.directory.clone();
+                let (directory, files) = (self.directory.clone(), Arc::clone(&self.files));
                 let thread = spawn("store-backup", move || {
                     // Nobody waits any more: the copy is there all the same.
-                    let _ = reply.send(backup::backup(&directory, &to));
+                    let _ = reply.send(backup::backup(&directory, &*files, &to));
                 });
                 let mut backups = threads.backups.lock().unwrap_or_else(PoisonError::into_inner);
                 backups.retain(|thread| !thread.is_finished());

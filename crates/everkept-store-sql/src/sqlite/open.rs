@@ -3,17 +3,15 @@
 //! Never changes a file that is newer than this program, or that is not ours.
 
 use super::{
-    cache,
     executor::SqliteTx,
     fault::{not_done, problem, sql_fault},
+    files::Files,
     schema::{self, APPLICATION, KNOWN},
 };
 use crate::{op::Stop, tx::Tx};
 use everkept_store::{Problem, StoreFault};
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use std::{
-    fs::{self, File},
-    io::Read,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -28,17 +26,24 @@ const STATEMENTS: usize = 128;
 /// What the log file is cut back to after it had to grow, in bytes.
 const WAL_LIMIT: i64 = 64 * 1024 * 1024;
 
+/// Whether a start writes back what may not be on disk. Every start does; one that does not shows what for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteBack {
+    Yes,
+    No,
+}
+
 /// The connection that writes, once the file is known to be ours, recovered, of this version and on disk.
-pub fn open_writer(directory: &Path) -> Result<Connection, StoreFault> {
+pub fn open_writer(directory: &Path, files: &dyn Files, write_back: WriteBack) -> Result<Connection, StoreFault> {
     if rusqlite::version_number() < OLDEST_SQLITE {
         return Err(unopenable(format!("SQLite {} loses data in WAL mode", rusqlite::version())));
     }
     let path = directory.join(FILE);
-    look(&path)?;
-    if has_log(&path) {
-        cache::forget(&[&path, &wal(&path)]);
+    look(&path, files)?;
+    if has_log(&path, files) {
+        files.forget(&[&path, &wal(&path)]);
     }
-    let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+    let mut connection = connect(&path, files, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
     let fault = |error: rusqlite::Error| open_fault(&error, directory);
     if connection.is_readonly("main").map_err(fault)? {
         return Err(not_done(Problem::ReadOnly(path.display().to_string()), DOING));
@@ -51,19 +56,21 @@ pub fn open_writer(directory: &Path) -> Result<Connection, StoreFault> {
     }
     connection.pragma_update(None, "journal_size_limit", WAL_LIMIT).map_err(fault)?;
     schema::migrate(&mut connection).map_err(fault)?;
+    if write_back == WriteBack::No {
+        return Ok(connection);
+    }
     // Whatever an earlier server may not have brought to disk is written again, and synced (promise D4).
     let busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).map_err(fault)?;
     if busy {
         return Err(not_done(Problem::Locked, DOING));
     }
-    let synced = File::open(directory).and_then(|directory| directory.sync_all());
-    synced.map_err(|error| not_done(Problem::Failed(error.to_string()), DOING))?;
+    files.sync_directory(directory).map_err(|error| not_done(Problem::Failed(error.to_string()), DOING))?;
     Ok(connection)
 }
 
 /// A connection that only reads, on a file that a writer has opened.
-pub fn open_reader(directory: &Path) -> Result<Connection, StoreFault> {
-    let connection = connect(&directory.join(FILE), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+pub fn open_reader(directory: &Path, files: &dyn Files) -> Result<Connection, StoreFault> {
+    let connection = connect(&directory.join(FILE), files, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let configured = configure(&connection, 8).and_then(|()| connection.pragma_update(None, "query_only", true));
     // The writer is the one to close last and to tidy up.
     let configured = configured.and_then(|()| connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true));
@@ -77,8 +84,12 @@ pub async fn limit_pages(tx: &mut SqliteTx<'_>, pages: Option<u32>) -> Result<()
     Ok(())
 }
 
-fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreFault> {
-    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX);
+fn connect(path: &Path, files: &dyn Files, flags: OpenFlags) -> Result<Connection, StoreFault> {
+    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = match files.vfs() {
+        None => Connection::open_with_flags(path, flags),
+        Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs),
+    };
     let connection = connection.and_then(|connection| connection.busy_timeout(BUSY).map(|()| connection));
     connection.map_err(|error| open_fault(&error, path.parent().unwrap_or(path)))
 }
@@ -99,14 +110,9 @@ fn configure(connection: &Connection, cache_mib: i64) -> rusqlite::Result<()> {
 
 /// Reads the file's header without SQLite, which would leave files beside one that is only looked at. To close a file
 /// gives up all locks this process has on it: nothing else here may have it open yet.
-fn look(path: &Path) -> Result<(), StoreFault> {
+fn look(path: &Path, files: &dyn Files) -> Result<(), StoreFault> {
     let unreadable = |error: std::io::Error| unopenable(format!("{}: {error}", path.display()));
-    let mut header = Vec::new();
-    match File::open(path) {
-        Ok(file) => file.take(100).read_to_end(&mut header).map_err(unreadable)?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(unreadable(error)),
-    };
+    let Some(header) = files.first(path, 100).map_err(unreadable)? else { return Ok(()) };
     if header.is_empty() {
         return Ok(());
     }
@@ -119,12 +125,12 @@ fn look(path: &Path) -> Result<(), StoreFault> {
         return Err(unopenable(format!("{} is not a database of Everkept", path.display())));
     }
     refuse_newer(version)?;
-    if fs::metadata(path).map_err(unreadable)?.permissions().readonly() {
+    if files.is_read_only(path).map_err(unreadable)? {
         return Err(not_done(Problem::ReadOnly(path.display().to_string()), DOING));
     }
-    if has_log(path) {
+    if has_log(path, files) {
         // The newest version may stand in the log only.
-        let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let reader = connect(path, files, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         let version = schema::version(&reader).map_err(|error| open_fault(&error, path.parent().unwrap_or(path)))?;
         refuse_newer(version)?;
     }
@@ -132,8 +138,8 @@ fn look(path: &Path) -> Result<(), StoreFault> {
 }
 
 /// Whether the last server did not close the database.
-fn has_log(path: &Path) -> bool {
-    fs::metadata(wal(path)).is_ok_and(|wal| wal.len() > 0)
+fn has_log(path: &Path, files: &dyn Files) -> bool {
+    files.length(&wal(path)).is_some_and(|bytes| bytes > 0)
 }
 
 fn wal(path: &Path) -> PathBuf {
