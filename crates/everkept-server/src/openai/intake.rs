@@ -110,16 +110,30 @@ impl Asking {
             None if appends => Intake::Messages(messages),
             Some(_) | None => Intake::History { messages, if_edited: IfEdited::Fork },
         };
-        let submit = Order::Submit(NewTurn { intake, agent, model, agent_session: None, if_busy: IfBusy::Queue });
+        let submit = |intake| {
+            Order::Submit(NewTurn { intake, agent: agent.clone(), model: model.clone(), agent_session: None, if_busy: IfBusy::Queue })
+        };
+        // Of several first messages, the quickest brings the standing instructions for all.
+        let bare = match &intake {
+            Intake::Messages(messages) if held.is_none() => Some(uninstructed(messages.clone())),
+            Intake::Messages(_) | Intake::History { .. } | Intake::Input(_) => None,
+        };
         let keyed = key.clone().map(|key| key.keyed(render));
         let answered = match named {
-            Named::Session(session) => app.engine.order(&caller, session, submit, keyed).await?,
+            Named::Session(session) => app.engine.order(&caller, session, submit(intake), keyed).await?,
             Named::Thread(resource, thread) => {
-                app.engine.order_thread(&caller, resource, thread, NewSession::default(), submit, keyed).await?
+                let order = |intake| {
+                    let (resource, thread) = (resource.clone(), thread.clone());
+                    app.engine.order_thread(&caller, resource, thread, NewSession::default(), submit(intake), keyed.clone())
+                };
+                match (order(intake).await, bare) {
+                    (Err(Failure::Refused(Refusal::SessionBusy(_))), Some(bare)) => order(Intake::Messages(bare)).await?,
+                    (answered, _) => answered?,
+                }
             }
             Named::Nowhere => {
                 let session = new_session(app, &caller, resource, key).await?;
-                app.engine.order(&caller, session, submit, keyed).await?
+                app.engine.order(&caller, session, submit(intake), keyed).await?
             }
         };
         turned(answered)
@@ -130,7 +144,12 @@ impl Asking {
 async fn new_to(app: &App, caller: &Caller, session: SessionId, messages: Vec<MessageIn>) -> Result<Vec<MessageIn>, Failed> {
     let first = PlaceQuery { session, after: None, before: None, backward: true, limit: 1 };
     let empty = app.engine.messages(caller, first).await?.items.is_empty();
-    Ok(messages.into_iter().filter(|message| empty || message.role != Role::System).collect())
+    Ok(if empty { messages } else { uninstructed(messages) })
+}
+
+fn uninstructed(mut messages: Vec<MessageIn>) -> Vec<MessageIn> {
+    messages.retain(|message| message.role != Role::System);
+    messages
 }
 
 /// With a key, the same request again finds the session it made.

@@ -65,6 +65,17 @@ async fn on_01_04_06_07_n1_whole_histories_store_only_what_is_new() {
 }
 
 #[tokio::test]
+async fn ws_01_first_messages_that_come_at_once_make_one_session_with_one_set_of_instructions() {
+    let server = Server::start().await;
+    let first = || answer(&server, Some("at-once"), json!([{ "role": "system", "content": "be kind" }, user("!slow:20 hello")]));
+    let answers = futures::future::join_all((0..10).map(|_| first())).await;
+    assert!(answers.iter().all(|(session, _)| *session == answers[0].0));
+    let said = server.said(&answers[0].0).await;
+    let count = |wanted: &str| said.iter().filter(|(role, _)| role == wanted).count();
+    assert_eq!((count("system"), count("user"), count("assistant")), (1, 10, 10));
+}
+
+#[tokio::test]
 async fn on_02_a_stream_stores_the_same_as_a_whole_answer() {
     let server = Server::start().await;
     let body =
