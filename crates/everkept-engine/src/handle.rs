@@ -477,7 +477,8 @@ impl Engine {
             if !held.state.is_open() {
                 return Ok(held);
             }
-            while !tail.next().await?.iter().any(|frame| frame.kind == "turn.ended") {}
+            // What goes to the trash with the turn unbegun has no end of it.
+            while !tail.next().await?.iter().any(|frame| matches!(frame.kind, "turn.ended" | "session.deleted")) {}
         }
     }
 

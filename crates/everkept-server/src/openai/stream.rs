@@ -5,7 +5,7 @@
 use crate::{app::App, failed::Failed, stream::frames};
 use everkept_core::{SessionId, TextKind, TurnId};
 use everkept_engine::{Caller, EventsQuery, Failure};
-use futures::{Stream, StreamExt, future};
+use futures::{Stream, StreamExt};
 use serde::Deserialize;
 
 const PAGE: u32 = 1_000;
@@ -86,11 +86,17 @@ pub(super) async fn pieces(
     let query = EventsQuery { session: Some(session), limit: 1, turn: Some(turn), ..EventsQuery::default() };
     let first = app.engine.events(caller, query).await?.first().map_or(0, |event| event.seq.saturating_sub(1));
     let tail = app.engine.tail(caller, session, first).await?;
+    let (engine, caller) = (app.engine.clone(), caller.clone());
     let pieces = frames(tail).filter_map(move |frame| {
-        future::ready(match frame {
-            Ok(frame) => piece(frame.kind, &frame.json, turn).map(Ok),
-            Err(failure) => Some(Err(failure)),
-        })
+        let (engine, caller) = (engine.clone(), caller.clone());
+        async move {
+            match frame {
+                // A turn that went to the trash unbegun has no end; one that was restored since goes on.
+                Ok(frame) if frame.kind == "session.deleted" => engine.turn(&caller, turn).await.err().map(Err),
+                Ok(frame) => piece(frame.kind, &frame.json, turn).map(Ok),
+                Err(failure) => Some(Err(failure)),
+            }
+        }
     });
     Ok(pieces)
 }

@@ -76,6 +76,30 @@ async fn ws_01_first_messages_that_come_at_once_make_one_session_with_one_set_of
 }
 
 #[tokio::test]
+async fn whoever_waits_for_an_answer_is_told_when_its_session_goes_to_the_trash() {
+    let server = Server::start().await;
+    let session = server.session().await;
+    let running = server.post(&format!("/api/sessions/{session}/turns"), json!({ "input": "!hang" })).await;
+    assert!(running["id"].is_string());
+    let body = |stream| json!({ "messages": [user("later")], "stream": stream });
+    let (mut whole, mut streamed) = (Box::pin(complete(&server, Some(&session), body(false))), None);
+    let delete = async {
+        let mut events = server.stream(&format!("/api/sessions/{session}/events")).await;
+        events.until("turn.queued").await;
+        events.until("turn.queued").await;
+        streamed = Some(complete(&server, Some(&session), body(true)).await);
+        server.request(Method::DELETE, &format!("/api/sessions/{session}")).send().await.unwrap();
+    };
+    tokio::select! {
+        answered = &mut whole => panic!("{answered:?}"),
+        () = delete => {}
+    }
+    assert_eq!(whole.await.status(), 404);
+    let rest = Events::of(streamed.unwrap()).rest().await;
+    assert_eq!(rest.last().unwrap().json()["error"]["code"], "not_found");
+}
+
+#[tokio::test]
 async fn on_02_a_stream_stores_the_same_as_a_whole_answer() {
     let server = Server::start().await;
     let body =
