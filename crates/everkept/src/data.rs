@@ -172,8 +172,13 @@ impl DataDir {
             File::open(&path)?.sync_all()?;
             return Ok(token);
         }
+        self.renew_admin_token(fresh)
+    }
+
+    /// Another one in place of the one that stands there.
+    pub fn renew_admin_token(&self, fresh: impl FnOnce() -> String) -> anyhow::Result<String> {
         let token = fresh();
-        self.write_private(&path, format!("{token}\n").as_bytes())?;
+        self.write_private(&self.admin_token_file(), format!("{token}\n").as_bytes())?;
         Ok(token)
     }
 

@@ -29,6 +29,8 @@ pub const LISTEN: &str = "127.0.0.1:7717";
 const READERS: usize = 4;
 const BODY_LIMIT_MIB: u16 = 32;
 const ADMIN: &str = "admin";
+/// Links and the cookies they become; both open all that the admin's token opens.
+const BROWSER: [&str; 2] = ["login", "cookie"];
 
 pub async fn run(data: DataDir, args: Serve) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
@@ -48,7 +50,10 @@ pub async fn run(data: DataDir, args: Serve) -> anyhow::Result<ExitCode> {
     let store: Arc<dyn Store> = Arc::new(store);
     let runtime = TokioRuntime::runtime();
     let now = runtime.clock.wall();
-    let secret = data.admin_token(new_secret)?;
+    let mut secret = data.admin_token(new_secret)?;
+    if is_revoked(&*store, digest_of(&secret)).await? {
+        secret = data.renew_admin_token(new_secret)?;
+    }
     keep_admin_token(&*store, digest_of(&secret), now).await?;
     let parts = Parts {
         store: store.clone(),
@@ -117,14 +122,23 @@ fn log_to_stderr() {
     _ = log.try_init();
 }
 
-/// Only the digest is kept; a token that stood in the file before opens nothing any more.
+/// A token that somebody revoked opens nothing for ever, and a server without a good one could only be talked to by link.
+async fn is_revoked(store: &dyn Store, secret_hash: TextDigest) -> anyhow::Result<bool> {
+    Ok(store.token(secret_hash).await?.is_some_and(|token| token.revoked_at.is_some()))
+}
+
+/// Only the digest is kept. A token that stood in the file before opens nothing any more, nor do the browsers that were
+/// let in under it.
 async fn keep_admin_token(store: &dyn Store, secret_hash: TextDigest, now: Timestamp) -> anyhow::Result<()> {
+    let is_new = store.token(secret_hash).await?.is_none();
     for token in store.tokens().await? {
-        if token.kind == ADMIN && token.revoked_at.is_none() && token.secret_hash != secret_hash {
+        let is_old = token.kind == ADMIN && token.secret_hash != secret_hash;
+        let is_browser = is_new && BROWSER.contains(&&*token.kind);
+        if token.revoked_at.is_none() && (is_old || is_browser) {
             store.revoke_token(token.id, now).await?;
         }
     }
-    if store.token(secret_hash).await?.is_none() {
+    if is_new {
         let id = TokenId(uuid::Uuid::now_v7());
         let token = Token { id, secret_hash, kind: ADMIN.to_owned(), name: None, created_at: now, expires_at: None, revoked_at: None };
         store.put_token(token).await?;

@@ -110,3 +110,28 @@ fn a_wrong_configuration_is_refused_with_its_place() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("config.toml") && said.contains("comand") && said.contains('4'), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a4_a_revoked_admin_token_is_replaced_by_the_next_start_and_ends_the_browsers_it_let_in() {
+    let data = tempfile::tempdir().unwrap();
+    let mut server = Server::start(data.path());
+    let code = server.login.split_once("#code=").unwrap().1;
+    let login = server.client.post(server.url("/login")).json(&json!({ "code": code })).send().await.unwrap();
+    let cookie = login.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let by_cookie = async |server: &Server| {
+        server.client.get(server.url("/api/sessions")).header("cookie", &cookie).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(by_cookie(&server).await, 200);
+    server.kill();
+    let mut server = Server::start(data.path());
+    assert_eq!(by_cookie(&server).await, 200, "a start alone ends nothing");
+    let tokens = server.get("/api/tokens").await;
+    let admin = tokens["items"].as_array().unwrap().iter().find(|token| token["kind"] == "admin").unwrap();
+    text(&run(&server, &["token", "revoke", admin["id"].as_str().unwrap()]));
+    let old = server.token.clone();
+    server.kill();
+    let server = Server::start(data.path());
+    assert_ne!(server.token, old);
+    server.get("/api/sessions").await;
+    assert_eq!(by_cookie(&server).await, 401);
+}
