@@ -766,7 +766,7 @@ fn trim<T>(mut rows: Vec<T>, limit: u32, backward: bool) -> (Vec<T>, bool) {
     (rows, has_more)
 }
 
-fn check_directory(directory: Option<String>) -> Result<Option<String>, Failure> {
+pub(crate) fn check_directory(directory: Option<String>) -> Result<Option<String>, Failure> {
     match &directory {
         Some(path) if !std::path::Path::new(path).is_absolute() || path.len() > 4_096 || path.contains('\0') => {
             Err(Refusal::invalid("directory", "must be an absolute path of at most 4096 bytes").into())

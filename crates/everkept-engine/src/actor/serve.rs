@@ -5,6 +5,7 @@
 use super::acts::keep_blob;
 use super::{Actor, commit::Along, replay};
 use crate::Failure;
+use crate::handle::check_directory;
 use crate::orders::{Answered, IfEdited, Intake, Keyed, MessageIn, NewFork, NewTurn, Order, PartIn, Reply};
 use bytes::Bytes;
 use everkept_core::{
@@ -214,7 +215,7 @@ impl Actor {
             thread: new.thread,
             take_thread: took.is_some(),
             agent: new.agent,
-            directory: new.directory,
+            directory: check_directory(new.directory)?,
             known: self.inner.known.clone(),
         };
         let forked = fork(state, command, now)?;

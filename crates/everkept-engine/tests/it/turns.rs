@@ -421,6 +421,17 @@ async fn a_trashed_session_lets_its_agent_go_and_its_queue_waits_for_a_restore()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_directory_is_named_by_its_whole_path_by_a_fork_too() {
+    let world = World::new().await;
+    let session = world.session().await;
+    let directory = Some("relative".to_owned());
+    let new = NewSession { directory: directory.clone(), ..NewSession::default() };
+    let created = world.engine.create_session(&admin(), new, None).await.unwrap_err();
+    let forked = world.order(session, Order::Fork(NewFork { directory, ..NewFork::default() })).await.unwrap_err();
+    assert_eq!(forked, created);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_directory_that_somebody_named_has_to_be_there() {
     let world = World::new().await;
     let new = NewSession { directory: Some("/nowhere/at/all".into()), ..NewSession::default() };
