@@ -9,7 +9,7 @@ mod timers;
 
 use crate::Failure;
 use crate::agent_host::Host;
-use crate::handle::{Inner, READ_PAGE, View};
+use crate::handle::{Inner, READ_PAGE, Seen, View};
 use crate::hub::Batch;
 use crate::orders::{Answered, Keyed, Order};
 use bytes::{Bytes, BytesMut};
@@ -224,7 +224,9 @@ impl Actor {
         };
         let Some(head) = head else { return Ok(false) };
         self.fence = Some(head.fence);
-        self.state = Some(replay(&self.inner, self.id, head.seq).await?);
+        let state = replay(&self.inner, self.id, head.seq).await?;
+        self.inner.note_seen(self.id, Some(Seen::of(&state.session)));
+        self.state = Some(state);
         Ok(true)
     }
 

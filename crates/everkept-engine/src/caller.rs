@@ -24,9 +24,13 @@ pub struct Caller {
 
 impl Caller {
     pub fn sees(&self, session: &Session) -> bool {
+        self.sees_those_of(session.resource.as_ref())
+    }
+
+    fn sees_those_of(&self, owner: Option<&Resource>) -> bool {
         match &self.access {
             Access::All => true,
-            Access::Resource(name) | Access::Recall(name) => session.resource.as_ref() == Some(name),
+            Access::Resource(name) | Access::Recall(name) => owner == Some(name),
             Access::Relay(_) => false,
         }
     }
@@ -48,6 +52,10 @@ impl Caller {
     }
 
     pub(crate) fn check(&self, session: &Session) -> Result<(), Failure> {
-        if self.sees(session) { Ok(()) } else { Err(Refusal::SessionNotFound.into()) }
+        self.check_owner(session.resource.as_ref())
+    }
+
+    pub(crate) fn check_owner(&self, owner: Option<&Resource>) -> Result<(), Failure> {
+        if self.sees_those_of(owner) { Ok(()) } else { Err(Refusal::SessionNotFound.into()) }
     }
 }

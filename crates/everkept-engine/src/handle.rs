@@ -4,6 +4,7 @@
 
 use crate::actor::{self, Mail};
 use crate::hub::{BATCHES, Batch, Hint};
+use crate::known_tokens::KnownTokens;
 use crate::orders::*;
 use crate::runtime::Runtime;
 use crate::{Caller, Failure, Settings, Tail};
@@ -69,6 +70,7 @@ pub(crate) struct Inner {
     pub pressure: Notify,
     /// Something may have to be indexed.
     pub to_index: Arc<Notify>,
+    known_tokens: KnownTokens,
     sessions: Mutex<BTreeMap<SessionId, Entry>>,
     failed: Mutex<Option<StoreFault>>,
     stopping: AtomicBool,
@@ -81,6 +83,21 @@ pub(crate) struct Inner {
 struct Entry {
     hub: broadcast::Sender<Batch>,
     mail: Option<mpsc::Sender<Mail>>,
+    /// What the session's task last committed or read; none without a task.
+    seen: Option<Seen>,
+}
+
+/// What has to be known of a session before an order is handed to its task.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    pub resource: Option<Resource>,
+    pub trashed: bool,
+}
+
+impl Seen {
+    pub fn of(session: &Session) -> Self {
+        Seen { resource: session.resource.clone(), trashed: session.deleted_at.is_some() }
+    }
 }
 
 impl Engine {
@@ -99,6 +116,7 @@ impl Engine {
             waiting: AtomicUsize::new(0),
             pressure: Notify::new(),
             to_index: Arc::new(Notify::new()),
+            known_tokens: KnownTokens::default(),
             sessions: Mutex::new(BTreeMap::new()),
             failed: Mutex::new(None),
             stopping: AtomicBool::new(false),
@@ -205,9 +223,12 @@ impl Engine {
     /// Performs an order on one session. What it answers is durable.
     pub async fn order(&self, caller: &Caller, session: SessionId, order: Order, key: Option<Keyed>) -> Result<Answered, Failure> {
         caller.may_write()?;
-        let held = self.inner.check(self.inner.store.session(session).await)?.ok_or(Refusal::SessionNotFound)?;
-        caller.check(&held)?;
-        if held.deleted_at.is_some() && !matches!(order, Order::Restore) {
+        let held = match self.inner.seen(session) {
+            Some(seen) => seen,
+            None => Seen::of(&self.inner.check(self.inner.store.session(session).await)?.ok_or(Refusal::SessionNotFound)?),
+        };
+        caller.check_owner(held.resource.as_ref())?;
+        if held.trashed && !matches!(order, Order::Restore) {
             return self.kept_deletion(caller, &order, key.as_ref()).await;
         }
         if let (Order::Fork(NewFork { directory: Some(_), .. }), Some(_)) = (&order, caller.owner()?) {
@@ -483,11 +504,24 @@ impl Engine {
     }
 
     pub async fn put_token(&self, token: Token) -> Result<(), Failure> {
-        self.inner.check(self.inner.store.put_token(token).await)
+        let kept = self.inner.store.put_token(token).await;
+        self.inner.known_tokens.changed();
+        self.inner.check(kept)
     }
 
     pub async fn token_by_hash(&self, hash: TextDigest) -> Result<Option<Token>, Failure> {
-        self.inner.check(self.inner.store.token(hash).await)
+        if let Some(fault) = self.inner.failure() {
+            return Err(fault.into());
+        }
+        let changes = match self.inner.known_tokens.get(&hash) {
+            Ok(token) => return Ok(Some(token)),
+            Err(changes) => changes,
+        };
+        let token = self.inner.check(self.inner.store.token(hash).await)?;
+        if let Some(token) = &token {
+            self.inner.known_tokens.learn(token, changes);
+        }
+        Ok(token)
     }
 
     pub async fn tokens(&self) -> Result<Vec<Token>, Failure> {
@@ -496,7 +530,9 @@ impl Engine {
 
     pub async fn revoke_token(&self, token: TokenId) -> Result<bool, Failure> {
         let at = self.inner.wall();
-        self.inner.check(self.inner.store.revoke_token(token, at).await)
+        let revoked = self.inner.store.revoke_token(token, at).await;
+        self.inner.known_tokens.changed();
+        self.inner.check(revoked)
     }
 
     /// A session that is there for someone: not in the trash.
@@ -612,12 +648,13 @@ impl Inner {
     /// The session's task, begun when there is none.
     pub fn mailbox(self: &Arc<Self>, session: SessionId) -> mpsc::Sender<Mail> {
         let mut sessions = self.lock();
-        let entry = sessions.entry(session).or_insert_with(|| Entry { hub: broadcast::channel(BATCHES).0, mail: None });
+        let entry = sessions.entry(session).or_insert_with(|| Entry { hub: broadcast::channel(BATCHES).0, mail: None, seen: None });
         if let Some(mail) = entry.mail.as_ref().filter(|mail| !mail.is_closed()) {
             return mail.clone();
         }
         let (sender, receiver) = mpsc::channel(MAILBOX);
         entry.mail = Some(sender.clone());
+        entry.seen = None;
         self.tasks.fetch_add(1, Ordering::SeqCst);
         let task = actor::run(self.clone(), session, sender.downgrade(), receiver, entry.hub.clone());
         self.runtime.spawner.spawn(Box::pin(task));
@@ -626,8 +663,21 @@ impl Inner {
 
     pub fn hub(&self, session: SessionId) -> broadcast::Receiver<Batch> {
         let mut sessions = self.lock();
-        let entry = sessions.entry(session).or_insert_with(|| Entry { hub: broadcast::channel(BATCHES).0, mail: None });
+        let entry = sessions.entry(session).or_insert_with(|| Entry { hub: broadcast::channel(BATCHES).0, mail: None, seen: None });
         entry.hub.subscribe()
+    }
+
+    fn seen(&self, session: SessionId) -> Option<Seen> {
+        let sessions = self.lock();
+        let entry = sessions.get(&session)?;
+        entry.mail.as_ref().filter(|mail| !mail.is_closed()).and(entry.seen.clone())
+    }
+
+    /// Told by the session's task, and by nobody else.
+    pub fn note_seen(&self, session: SessionId, seen: Option<Seen>) {
+        if let Some(entry) = self.lock().get_mut(&session) {
+            entry.seen = seen;
+        }
     }
 
     /// Forgets a session that nobody writes and nobody reads.
@@ -636,6 +686,7 @@ impl Inner {
         if let Some(entry) = sessions.get_mut(&session) {
             if entry.mail.as_ref().is_some_and(mpsc::Sender::is_closed) {
                 entry.mail = None;
+                entry.seen = None;
             }
             if entry.mail.is_none() && entry.hub.receiver_count() == 0 {
                 sessions.remove(&session);

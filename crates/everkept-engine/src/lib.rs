@@ -9,6 +9,7 @@ mod caller;
 mod failure;
 mod handle;
 mod hub;
+mod known_tokens;
 mod orders;
 mod runtime;
 mod settings;

@@ -4,6 +4,7 @@
 
 use super::{Actor, is_due};
 use crate::Failure;
+use crate::handle::Seen;
 use crate::hub::{Frame, Hint};
 use crate::orders::{Keyed, Reply};
 use bytes::Bytes;
@@ -102,6 +103,7 @@ impl Actor {
     /// The log did not take it: what was applied is forgotten and the log is read again.
     async fn not_committed(&mut self, fault: CommitFault) -> Failure {
         self.state = None;
+        self.inner.note_seen(self.id, None);
         let failure = match fault {
             CommitFault::Conflict { session } => {
                 self.fence = None;
@@ -131,6 +133,10 @@ impl Actor {
     }
 
     fn show(&self, state: &State, events: &[Event], stored: &[everkept_store::StoredEvent]) {
+        let seen = |event: &Event| matches!(event.body, Body::SessionCreated(_) | Body::SessionDeleted(_) | Body::SessionRestored(_));
+        if events.iter().any(seen) {
+            self.inner.note_seen(self.id, Some(Seen::of(&state.session)));
+        }
         // Without readers there is nobody to show it to: they begin at the store.
         if self.hub.receiver_count() > 0 {
             let frames: Vec<Frame> = stored.iter().map(Frame::new).collect();
