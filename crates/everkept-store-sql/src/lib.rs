@@ -8,4 +8,4 @@ mod packed;
 mod sqlite;
 mod tx;
 
-pub use sqlite::{Files, Mode, SqliteStore};
+pub use sqlite::{Files, Mode, SqliteStore, backup, version};

@@ -4,15 +4,20 @@
 
 use super::{
     fault::{not_done, problem, sql_fault},
-    files::Files,
+    files::{Files, SystemFiles},
     open::open_reader,
 };
 use everkept_store::{Problem, StoreFault};
 use rusqlite::Connection;
 use std::{io, path::Path};
 
+/// Copies the database in `directory`, which a server may be using, to the new file `to`.
+pub fn backup(directory: &Path, to: &Path) -> Result<(), StoreFault> {
+    backup_of(directory, &SystemFiles, to)
+}
+
 /// Copies what `directory` holds to the file `to`.
-pub fn backup(directory: &Path, files: &dyn Files, to: &Path) -> Result<(), StoreFault> {
+pub fn backup_of(directory: &Path, files: &dyn Files, to: &Path) -> Result<(), StoreFault> {
     let doing = format!("make the backup {}", to.display());
     let failed = |error: &io::Error| {
         let found = match error.kind() {

@@ -20,7 +20,7 @@ pub trait Files: Send + Sync {
     fn is_read_only(&self, path: &Path) -> io::Result<bool>;
     /// Lets go of what is held of the files in memory and is not on disk.
     fn forget(&self, paths: &[&Path]);
-    /// Refuses a file that is there.
+    /// For its owner alone. Refuses a file that is there.
     fn create_new(&self, path: &Path) -> io::Result<()>;
     fn remove(&self, path: &Path) -> io::Result<()>;
     fn sync(&self, path: &Path) -> io::Result<()>;
@@ -58,7 +58,11 @@ impl Files for SystemFiles {
     }
 
     fn create_new(&self, path: &Path) -> io::Result<()> {
-        File::create_new(path).map(|_| ())
+        let mut options = File::options();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.open(path).map(|_| ())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -16,6 +16,7 @@ mod tests;
 mod writer;
 
 use crate::op::{self, Stop};
+pub use backup::backup;
 use bytes::Bytes;
 use everkept_core::{
     Effect, MessageRecord, Question, QuestionId, Record, Resource, Session, SessionId, TextDigest, Thread, Timestamp, TokenId, TurnId,
@@ -38,6 +39,11 @@ use std::{
 };
 use tokio::sync::{mpsc, oneshot};
 use writer::{Job, Write, Writer};
+
+/// The version of SQLite that is built in.
+pub fn version() -> &'static str {
+    rusqlite::version()
+}
 
 /// The most writes that wait for the writer; more of them wait for a place in the queue.
 const WRITE_QUEUE: usize = 1_024;
@@ -367,13 +373,13 @@ impl Store for SqliteStore {
             return Box::pin(std::future::ready(Err(not_done(problem, "make a backup"))));
         }
         match &self.runner {
-            Runner::Inline(_) => Box::pin(std::future::ready(backup::backup(&self.directory, &*self.files, &to))),
+            Runner::Inline(_) => Box::pin(std::future::ready(backup::backup_of(&self.directory, &*self.files, &to))),
             Runner::Threads(threads) => {
                 let (reply, answer) = oneshot::channel();
                 let (directory, files) = (self.directory.clone(), Arc::clone(&self.files));
                 let thread = spawn("store-backup", move || {
                     // Nobody waits any more: the copy is there all the same.
-                    let _ = reply.send(backup::backup(&directory, &*files, &to));
+                    let _ = reply.send(backup::backup_of(&directory, &*files, &to));
                 });
                 let mut backups = threads.backups.lock().unwrap_or_else(PoisonError::into_inner);
                 backups.retain(|thread| !thread.is_finished());

@@ -40,7 +40,7 @@ pub fn open_writer(directory: &Path, files: &dyn Files, write_back: WriteBack) -
     }
     let path = directory.join(FILE);
     look(&path, files)?;
-    if has_log(&path, files) {
+    if write_back == WriteBack::Yes && has_log(&path, files) {
         files.forget(&[&path, &wal(&path)]);
     }
     let mut connection = connect(&path, files, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;

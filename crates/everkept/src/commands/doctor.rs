@@ -33,7 +33,7 @@ enum Found {
 pub async fn run(data: DataDir) -> anyhow::Result<ExitCode> {
     let config = Config::load(&data.config());
     let mut findings = vec![
-        ("version", Found::Good(format!("everkept {}, SQLite {}", env!("CARGO_PKG_VERSION"), rusqlite::version()))),
+        ("version", Found::Good(format!("everkept {}, SQLite {}", env!("CARGO_PKG_VERSION"), everkept_store_sql::version()))),
         ("data", directory(&data)),
         ("space", space(&data)),
         ("token", token(&data)),
