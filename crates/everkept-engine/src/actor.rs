@@ -11,7 +11,7 @@ use crate::Failure;
 use crate::agent_host::Host;
 use crate::handle::{Inner, READ_PAGE, Seen, View};
 use crate::hub::Batch;
-use crate::orders::{Answered, Keyed, Order};
+use crate::orders::{Answered, Keyed, NewTurn, Order};
 use bytes::{Bytes, BytesMut};
 use everkept_agent::{AgentFault, Output};
 use everkept_core::{BlobRef, CreateSession, Effect, QuestionId, Refusal, Said, SessionId, State, TurnId, owed};
@@ -24,10 +24,27 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 pub(crate) enum Mail {
-    Create { create: Box<CreateSession>, key: Option<Keyed>, principal: String, reply: oneshot::Sender<Result<Answered, Failure>> },
-    Order { order: Box<Order>, key: Option<Keyed>, principal: String, reply: oneshot::Sender<Result<Answered, Failure>> },
-    View { reply: oneshot::Sender<View> },
-    Opened { turn: TurnId, result: Box<Result<Host, AgentFault>> },
+    Create {
+        create: Box<CreateSession>,
+        /// The turn that is made in the same step.
+        first: Option<Box<NewTurn>>,
+        key: Option<Keyed>,
+        principal: String,
+        reply: oneshot::Sender<Result<Answered, Failure>>,
+    },
+    Order {
+        order: Box<Order>,
+        key: Option<Keyed>,
+        principal: String,
+        reply: oneshot::Sender<Result<Answered, Failure>>,
+    },
+    View {
+        reply: oneshot::Sender<View>,
+    },
+    Opened {
+        turn: TurnId,
+        result: Box<Result<Host, AgentFault>>,
+    },
     Stop,
 }
 
@@ -93,7 +110,8 @@ pub(crate) async fn run(
         timers: timers::Timers::default(),
         stopping: false,
     };
-    if let Err(failure) = actor.wake().await {
+    // What is done now and then has its place only while it is done: an idle task is mostly its state.
+    if let Err(failure) = Box::pin(actor.wake()).await {
         tracing::warn!(session = %id, %failure, "the session could not be opened");
     }
     loop {
@@ -106,12 +124,12 @@ pub(crate) async fn run(
         }
         let woken = actor.wait(&mut mail).await;
         match woken {
-            Woken::Mail(Some(letter)) => actor.receive(letter).await,
+            Woken::Mail(Some(letter)) => Box::pin(actor.receive(letter)).await,
             Woken::Mail(None) => break,
-            Woken::Output(output) => actor.hear(output).await,
+            Woken::Output(output) => Box::pin(actor.hear(output)).await,
             Woken::Pressure => actor.make_room(),
             Woken::Alarm => {
-                actor.ring().await;
+                Box::pin(actor.ring()).await;
                 if actor.may_leave() {
                     leave(&mut mail, &actor).await;
                     break;
@@ -179,8 +197,8 @@ impl Actor {
 
     async fn receive(&mut self, letter: Mail) {
         match letter {
-            Mail::Create { create, key, principal, reply } => {
-                let answer = self.create(*create, key, principal).await;
+            Mail::Create { create, first, key, principal, reply } => {
+                let answer = self.create(*create, first.map(|first| *first), key, principal).await;
                 // Whoever asked may have gone; the session is there all the same.
                 let _ = reply.send(answer);
             }

@@ -181,6 +181,11 @@ impl Engine {
     }
 
     pub async fn create_session(&self, caller: &Caller, new: NewSession, key: Option<Keyed>) -> Result<Answered, Failure> {
+        self.create_with(caller, new, None, key).await
+    }
+
+    /// Makes a session, and in the same step its first turn when there is one: neither is without the other.
+    async fn create_with(&self, caller: &Caller, new: NewSession, first: Option<NewTurn>, key: Option<Keyed>) -> Result<Answered, Failure> {
         caller.may_write()?;
         let owner = caller.owner()?;
         let new = NewSession { resource: new.resource.or_else(|| owner.cloned()), ..new };
@@ -215,9 +220,14 @@ impl Engine {
             known: self.inner.known.clone(),
         };
         let principal = caller.principal.clone();
-        self.inner
-            .send(session, |reply| Mail::Create { create: Box::new(create.clone()), key: key.clone(), principal: principal.clone(), reply })
-            .await
+        let mail = |reply| Mail::Create {
+            create: Box::new(create.clone()),
+            first: first.clone().map(Box::new),
+            key: key.clone(),
+            principal: principal.clone(),
+            reply,
+        };
+        self.inner.send(session, mail).await
     }
 
     /// Performs an order on one session. What it answers is durable.
@@ -276,7 +286,13 @@ impl Engine {
                     return Ok(kept);
                 }
                 let new = NewSession { resource: Some(resource), thread: Some(thread), ..new };
-                match self.create_session(caller, new, None).await {
+                let (first, with) = match &order {
+                    Order::Submit(turn) => (Some(turn.clone()), key.clone()),
+                    _ => (None, None),
+                };
+                let whole = first.is_some();
+                match self.create_with(caller, new, first, with).await {
+                    Ok(answered) if whole => return Ok(answered),
                     Ok(Answered::Fresh(Reply::Session(session))) => session.id,
                     Ok(other) => unreachable!("a session is made or refused, not {other:?}"),
                     Err(Failure::ThreadTaken(session)) => session,

@@ -15,10 +15,33 @@ use everkept_core::{
 use everkept_store::LogWrite;
 
 impl Actor {
-    pub(super) async fn create(&mut self, create: CreateSession, key: Option<Keyed>, principal: String) -> Result<Answered, Failure> {
-        let along = Along { answer: key.clone().map(|key| (key, principal.clone())), ..Along::default() };
-        let reply = |state: &State, _: &[Event]| Reply::Session(state.session.clone());
-        let made = self.carry_out(vec![Command::CreateSession(create)], along, reply).await;
+    /// Makes the session, with its first turn when there is one.
+    pub(super) async fn create(
+        &mut self,
+        create: CreateSession,
+        first: Option<NewTurn>,
+        key: Option<Keyed>,
+        principal: String,
+    ) -> Result<Answered, Failure> {
+        let answer = key.clone().map(|key| (key, principal.clone()));
+        let mut along = Along { answer, keep_answer: first.is_some(), ..Along::default() };
+        let mut commands = vec![Command::CreateSession(create)];
+        let made = match first {
+            None => {
+                let reply = |state: &State, _: &[Event]| Reply::Session(state.session.clone());
+                self.carry_out(commands, along, reply).await
+            }
+            Some(new) => {
+                let turn = TurnId(self.inner.runtime.ids.uuid());
+                let messages = match new.intake.clone() {
+                    Intake::Input(parts) => vec![MessageIn { role: Role::User, parts }],
+                    Intake::Messages(messages) | Intake::History { messages, .. } => messages,
+                };
+                check_last_is_user(&messages)?;
+                commands.push(self.submit_command(new, messages, turn, &mut along.blobs)?);
+                self.carry_out(commands, along, turn_reply(turn)).await
+            }
+        };
         self.fence.get_or_insert(0);
         if made.is_err() {
             self.state = None;
@@ -135,20 +158,30 @@ impl Actor {
                 },
             }
         }
-        let Some(last) = messages.pop() else { return Err(Refusal::invalid("messages", "must not be empty").into()) };
-        let earlier = self.new_messages(messages, &mut along.blobs);
-        let command = SubmitTurn {
+        let command = self.submit_command(new, messages, turn, &mut along.blobs)?;
+        self.carry_out(vec![command], along, turn_reply(turn)).await
+    }
+
+    /// The last message is the turn's request; those before it are recorded.
+    fn submit_command(
+        &self,
+        new: NewTurn,
+        mut messages: Vec<MessageIn>,
+        turn: TurnId,
+        blobs: &mut Vec<(BlobRef, Bytes)>,
+    ) -> Result<Command, Refusal> {
+        let Some(last) = messages.pop() else { return Err(Refusal::invalid("messages", "must not be empty")) };
+        Ok(Command::SubmitTurn(SubmitTurn {
             turn,
-            earlier,
+            earlier: self.new_messages(messages, blobs),
             message: self.message_id(),
-            parts: new_parts(last.parts, &mut along.blobs),
+            parts: new_parts(last.parts, blobs),
             agent: new.agent,
             model: new.model,
             agent_session: new.agent_session,
             if_busy: new.if_busy,
             known: self.inner.known.clone(),
-        };
-        self.carry_out(vec![Command::SubmitTurn(command)], along, turn_reply(turn)).await
+        }))
     }
 
     /// Everything that was sent is kept: the stored answer again. A turn that did not complete is tried again.

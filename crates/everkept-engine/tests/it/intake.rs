@@ -198,3 +198,21 @@ async fn ws_01_ws_05_a_hundred_parallel_first_messages_of_a_pair_make_one_sessio
     let turns = world.kinds(session).await.into_iter().filter(|kind| *kind == "turn.queued").count();
     assert_eq!(turns, 100);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_first_message_that_is_refused_leaves_no_session_behind() {
+    let world = World::new().await;
+    let (resource, thread) = (Resource::new("ann").unwrap(), Thread::new("t1").unwrap());
+    let order = |text: &str| {
+        let (engine, order) = (world.engine.clone(), Order::Submit(turn_of(text)));
+        let (resource, thread) = (resource.clone(), thread.clone());
+        async move { engine.order_thread(&admin(), resource, thread, NewSession::default(), order, Some(keyed("k", "b"))).await }
+    };
+    let refused = order("").await;
+    assert!(matches!(refused, Err(Failure::Refused(Refusal::Invalid { field: "input", .. }))), "{refused:?}");
+    assert_eq!(world.engine.count_sessions(&admin(), SessionsQuery::default()).await.unwrap(), 0);
+    assert!(matches!(order("hello").await, Ok(Answered::Fresh(Reply::Turn(_)))));
+    assert_eq!(kept(order("hello").await.unwrap()).0, 202, "the key holds for the session and its turn together");
+    let session = world.engine.thread(&admin(), &resource, &thread).await.unwrap().id;
+    assert_eq!(world.kinds(session).await.into_iter().filter(|kind| *kind == "turn.queued").count(), 1);
+}
