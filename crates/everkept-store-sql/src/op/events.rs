@@ -4,7 +4,7 @@
 
 use super::{
     Stop,
-    segments::{Segment, segments},
+    segments::{OPEN, Segment, segments},
 };
 use crate::{
     packed,
@@ -30,6 +30,14 @@ pub async fn events<T: Tx>(tx: &mut T, query: &EventsQuery) -> Result<Vec<Stored
             read_segment(tx, query, Segment { from, to, ..segment }, &mut found).await?;
         }
     }
+    Ok(found.events)
+}
+
+/// The events that stand in the session's own log, without what it inherited.
+pub async fn own_events<T: Tx>(tx: &mut T, session: SessionId, query: &EventsQuery) -> Result<Vec<StoredEvent>, Stop> {
+    let mut found = Found { session, events: Vec::new(), limit: query.limit as usize };
+    let segment = Segment { log: session, from: query.after, to: query.until.unwrap_or(OPEN).min(OPEN) };
+    read_segment(tx, query, segment, &mut found).await?;
     Ok(found.events)
 }
 

@@ -11,7 +11,7 @@ use everkept_core::{Fold, SessionId};
 use everkept_store::{EventsQuery, StoredEvent, decode, words};
 
 /// How many texts, and about how many bytes of them, are indexed in one transaction.
-const PIECE: u64 = 32;
+const PIECE: u64 = 128;
 const PIECE_BYTES: usize = 128 * 1024;
 const EVENTS: u32 = 500;
 
@@ -50,18 +50,15 @@ pub async fn index(tx: &mut SqliteTx<'_>) -> Result<bool, Stop> {
 }
 
 async fn replace(tx: &mut SqliteTx<'_>, log: SessionId, place: u64, text: &str) -> Result<(), Stop> {
-    let find = "SELECT id FROM search_text WHERE log = $1 AND place = $2";
     let key = [(&log).into(), int(place)];
-    let held = tx.rows(find, &key).await?.pop();
-    let id = match &held {
-        Some(row) => {
-            let id = row.int(0)?;
+    let add = "INSERT INTO search_text (log, place) VALUES ($1, $2) ON CONFLICT (log, place) DO NOTHING RETURNING id";
+    let id = match tx.rows(add, &key).await?.pop() {
+        Some(row) => row.int(0)?,
+        None => {
+            let find = "SELECT id FROM search_text WHERE log = $1 AND place = $2";
+            let id = tx.rows(find, &key).await?.pop().map_or(Ok(0), |row| row.int(0))?;
             tx.exec("DELETE FROM search WHERE rowid = $1", &[Arg::Int(id)]).await?;
             id
-        }
-        None => {
-            let sql = "INSERT INTO search_text (log, place) VALUES ($1, $2) RETURNING id";
-            tx.rows(sql, &key).await?.pop().map_or(Ok(0), |row| row.int(0))?
         }
     };
     tx.exec("INSERT INTO search (rowid, text) VALUES ($1, $2)", &[Arg::Int(id), Arg::Text(text)]).await?;
@@ -82,7 +79,8 @@ async fn text(tx: &mut SqliteTx<'_>, log: SessionId, place: u64) -> Result<Strin
     loop {
         let until = Some(last.unsigned_abs());
         let query = EventsQuery { session: Some(log), after, until, limit: EVENTS, kinds: kinds.clone(), ..EventsQuery::default() };
-        let events = op::events(tx, &query).await?;
+        // A message's row stands in the log that holds its events.
+        let events = op::own_events(tx, log, &query).await?;
         for StoredEvent { seq, bytes, .. } in &events {
             let (_, event) = decode(bytes).map_err(|_| Stop::Corrupt(log, *seq))?;
             fold.apply(&event);
