@@ -57,7 +57,8 @@ pub enum Heard {
 
 impl Process {
     pub fn start(keeper: &Keeper, command: &[String], env: &BTreeMap<String, String>, directory: &Path) -> Result<Self, AgentFault> {
-        let name = command.join(" ");
+        // Its arguments may hold secrets, and what went wrong is told to whoever sent the turn.
+        let name = command.first().cloned().unwrap_or_default();
         let mut child = Command::new(&keeper.program)
             .args(&keeper.args)
             .arg("--")
