@@ -2,6 +2,7 @@
 //!
 //! Never: anything the server needs to run.
 
+mod bench;
 mod fake_model;
 mod scripted_agent;
 mod setup;
@@ -13,6 +14,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
 
   setup             bring what the tests need: Debian packages, the real agents from npm
   test [FILTER..]   set up, then run every check and every test
+  bench [NAME..]    how fast it is beside its floors [--rounds N] [--json] ...
   fake-model        the model server real agents talk to in tests [--port N] [--log FILE]
   scripted-agent    an ACP agent for tests that does what its prompts say
   keeper -- CMD     run a command under the keeper";
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
     let result = match task.to_str() {
         Some("setup") => setup::run(),
         Some("test") => test::run(&args),
+        Some("bench") => bench::run(&args),
         Some("fake-model") => fake_model::run(&args),
         Some("scripted-agent") => scripted_agent::run(&args),
         _ => Err(anyhow::anyhow!("{USAGE}")),
