@@ -9,8 +9,8 @@ mod timers;
 
 use crate::Failure;
 use crate::agent_host::Host;
-use crate::handle::{Inner, READ_PAGE, Seen, View};
 use crate::hub::Batch;
+use crate::inner::{Inner, READ_PAGE, Seen, View};
 use crate::orders::{Answered, Keyed, NewTurn, Order};
 use bytes::{Bytes, BytesMut};
 use everkept_agent::{AgentFault, Output};

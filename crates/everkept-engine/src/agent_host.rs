@@ -2,7 +2,7 @@
 //!
 //! Never prompts: it only opens. A start that failed is tried again; a prompt never is.
 
-use crate::handle::Inner;
+use crate::inner::Inner;
 use everkept_agent::{Abilities, AgentFault, AgentFaultKind, Connection, Open, OpenSession};
 use everkept_core::{AgentName, AgentSessionBecause, AgentSessionId, ModelName, SessionId, TurnId};
 use std::path::Path;

@@ -4,8 +4,8 @@
 
 use super::{Actor, is_due};
 use crate::Failure;
-use crate::handle::Seen;
 use crate::hub::{Frame, Hint};
+use crate::inner::Seen;
 use crate::orders::{Keyed, Reply};
 use bytes::Bytes;
 use everkept_core::{BlobRef, Body, Command, Effect, Event, QuestionState, State, decide, effects, records};
