@@ -3,7 +3,7 @@
 //! Never skips or repeats a number, and never waits for anything but the next event.
 
 use crate::hub::{Batch, Frame};
-use crate::{Failure, handle::Inner};
+use crate::{Failure, inner::Inner};
 use everkept_core::SessionId;
 use everkept_store::EventsQuery;
 use std::sync::Arc;
@@ -49,6 +49,7 @@ impl Tail {
             let batch = match live.recv().await {
                 Ok(batch) => batch,
                 Err(RecvError::Lagged(_)) => {
+                    tracing::debug!(session = %self.session, "a reader fell behind and reads the store");
                     self.behind = true;
                     continue;
                 }

@@ -118,8 +118,10 @@ impl Running {
         tokio::pin!(speaking);
         loop {
             let order = tokio::select! {
-                ending = &mut speaking => return Some(ending),
+                // A cancel is heard before the next word is said.
+                biased;
                 order = orders.recv() => order?,
+                ending = &mut speaking => return Some(ending),
             };
             match order {
                 Order::Cancel => return Some(Ending::Done(Done::Cancelled)),

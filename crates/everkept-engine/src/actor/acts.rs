@@ -247,6 +247,7 @@ impl Actor {
     async fn within<T>(&self, limit: Duration, future: impl Future<Output = T>) -> Option<T> {
         let late = self.inner.runtime.clock.sleep(limit);
         tokio::select! {
+            biased;
             value = future => Some(value),
             () = late => None,
         }

@@ -92,6 +92,7 @@ pub(crate) async fn read_body(body: Body, limit: usize, patience: Duration, cloc
         return Err(too_large());
     }
     let read = tokio::select! {
+        biased;
         read = Limited::new(body, limit).collect() => read,
         () = clock.sleep(patience) => return Err(Failed::new(ErrorCode::RequestTimeout, "the body took too long")),
     };

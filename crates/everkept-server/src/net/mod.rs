@@ -119,6 +119,7 @@ where
         .with_upgrades();
     tokio::pin!(connection);
     let served = tokio::select! {
+        biased;
         served = connection.as_mut() => served,
         () = ending => {
             connection.as_mut().graceful_shutdown();

@@ -39,6 +39,7 @@ pub(crate) fn ending(app: &App, credential: &Credential) -> BoxFuture<'static, (
             }
         };
         tokio::select! {
+            biased;
             () = stopping => {}
             () = revocation => {}
             () = expiry => {}
