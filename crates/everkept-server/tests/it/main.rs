@@ -12,6 +12,7 @@ mod once;
 mod patience;
 mod server;
 mod sessions;
+mod simulation;
 mod sockets;
 mod storage;
 mod threads;
