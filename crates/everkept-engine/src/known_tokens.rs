@@ -50,3 +50,26 @@ impl KnownTokens {
         self.0.lock().expect("no task panics while it holds the known tokens")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use everkept_core::{Timestamp, TokenId, digest_of};
+
+    #[test]
+    fn a_token_that_was_read_before_a_change_is_not_kept() {
+        let known = KnownTokens::default();
+        let hash = digest_of("secret");
+        let id = TokenId(uuid::Uuid::nil());
+        let token =
+            Token { id, secret_hash: hash, kind: "admin".into(), name: None, created_at: Timestamp(0), expires_at: None, revoked_at: None };
+        let before = known.get(&hash).unwrap_err();
+        known.changed();
+        known.learn(&token, before);
+        let now = known.get(&hash).unwrap_err();
+        known.learn(&token, now);
+        assert_eq!(known.get(&hash), Ok(token));
+        known.changed();
+        assert!(known.get(&hash).is_err());
+    }
+}
