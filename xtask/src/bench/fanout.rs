@@ -41,7 +41,7 @@ pub fn run(options: &Options) -> anyhow::Result<Vec<Figure>> {
             ours.push(sent as f64 * readers as f64 / took);
             floors.push(sent as f64 * readers as f64 / bare(readers, &first)?);
         }
-        let what = format!("one stream to {readers} readers");
+        let what = format!("one stream to {readers} reader{}", if readers == 1 { "" } else { "s" });
         figures.push(Figure::new(format!("{what}: events/s delivered"), "/s", median(ours)).floor(median(floors)).part_of_floor(0.4, 0.7));
         if readers > 1 {
             figures.push(Figure::new(format!("{what}: memory each"), "KB", each * 1.024).at_most(40.0, 10.0));
