@@ -60,9 +60,14 @@ pub fn open_writer(directory: &Path, files: &dyn Files, write_back: WriteBack) -
         return Ok(connection);
     }
     // Whatever an earlier server may not have brought to disk is written again, and synced (promise D4).
-    let busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).map_err(fault)?;
+    let moved = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok((row.get(0)?, row.get(1)?)));
+    let (busy, pages): (bool, i64) = moved.map_err(fault)?;
     if busy {
         return Err(not_done(Problem::Locked, DOING));
+    }
+    if pages < 0 {
+        // SQLite says that there is a log, and goes on with a journal, when the disk failed as it was to be begun.
+        return Err(not_done(Problem::Failed(format!("{} has no write-ahead log", path.display())), DOING));
     }
     files.sync_directory(directory).map_err(|error| not_done(Problem::Failed(error.to_string()), DOING))?;
     Ok(connection)
@@ -128,10 +133,13 @@ fn look(path: &Path, files: &dyn Files) -> Result<(), StoreFault> {
     if files.is_read_only(path).map_err(unreadable)? {
         return Err(not_done(Problem::ReadOnly(path.display().to_string()), DOING));
     }
-    if has_log(path, files) {
+    // With a journal beside it (a cut in the very first start) nothing can be read before it is rolled back.
+    if has_log(path, files) && files.length(&beside(path, "-journal")).is_none() {
         // The newest version may stand in the log only.
         let reader = connect(path, files, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        let version = schema::version(&reader).map_err(|error| open_fault(&error, path.parent().unwrap_or(path)))?;
+        // Closed like any other, the last connection would move the log into the database.
+        let version = reader.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).and_then(|_| schema::version(&reader));
+        let version = version.map_err(|error| open_fault(&error, path.parent().unwrap_or(path)))?;
         refuse_newer(version)?;
     }
     Ok(())
@@ -143,8 +151,12 @@ fn has_log(path: &Path, files: &dyn Files) -> bool {
 }
 
 fn wal(path: &Path) -> PathBuf {
+    beside(path, "-wal")
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push("-wal");
+    name.push(ending);
     name.into()
 }
 
