@@ -57,8 +57,11 @@ impl Actor {
         next.saturating_sub(self.now()).max(Duration::from_millis(1))
     }
 
-    /// A turn that runs and waits for nobody has to be heard of.
+    /// A turn that runs and waits for nobody has to be heard of. One whose end waits for space has been.
     fn silence_at(&self) -> Option<Duration> {
+        if self.heard.end.is_some() {
+            return None;
+        }
         let state = self.state.as_ref()?;
         let turn = state.running?;
         let waiting = state.open_questions(turn).next().is_some();
