@@ -10,7 +10,6 @@ use crate::orders::{Keyed, Reply};
 use bytes::Bytes;
 use everkept_core::{BlobRef, Body, Command, Effect, Event, QuestionState, State, decide, effects, records};
 use everkept_store::{Commit, CommitFault, KeptAnswer, LogWrite, Raw};
-use std::time::Duration;
 
 /// What goes into the same transaction as the events.
 #[derive(Default)]
@@ -18,12 +17,8 @@ pub(super) struct Along {
     pub blobs: Vec<(BlobRef, Bytes)>,
     pub raw: Option<Raw>,
     pub answer: Option<(Keyed, String)>,
-    /// Keys of turns and messages live as long as the session, others for a day.
-    pub keep_answer: bool,
     pub other: Vec<LogWrite>,
 }
-
-const KEY_LIFE: Duration = Duration::from_secs(24 * 3_600);
 
 impl Actor {
     /// Carries out commands that nobody waits for.
@@ -73,14 +68,14 @@ impl Actor {
         writes.extend(along.other);
         let answer = along.answer.map(|(keyed, principal)| {
             let (status, body) = (keyed.render)(&reply);
-            let lasting = along.keep_answer;
             KeptAnswer {
                 principal,
                 key: keyed.key,
                 digest: keyed.digest,
                 status,
                 body: body.into(),
-                expires_at: (!lasting).then(|| now.plus(KEY_LIFE)),
+                // As long as its session: a life by the wall clock would end when the clock jumps (promise L3).
+                expires_at: None,
                 session: Some(self.id),
             }
         });

@@ -24,7 +24,7 @@ impl Actor {
         principal: String,
     ) -> Result<Answered, Failure> {
         let answer = key.clone().map(|key| (key, principal.clone()));
-        let mut along = Along { answer, keep_answer: first.is_some(), ..Along::default() };
+        let mut along = Along { answer, ..Along::default() };
         let mut commands = vec![Command::CreateSession(create)];
         let made = match first {
             None => {
@@ -69,16 +69,7 @@ impl Actor {
         if let Some(kept) = self.inner.kept_answer(&caller, key.as_ref()).await? {
             return Ok(kept);
         }
-        let lasting = matches!(
-            order,
-            Order::Submit(_)
-                | Order::Record { .. }
-                | Order::Retry { .. }
-                | Order::Redo { .. }
-                | Order::Continue { .. }
-                | Order::Edit { .. }
-        );
-        let along = Along { answer: key.clone().map(|key| (key, principal.clone())), keep_answer: lasting, ..Along::default() };
+        let along = Along { answer: key.clone().map(|key| (key, principal.clone())), ..Along::default() };
         match self.perform_order(order, along).await {
             Err(Failure::KeyReused) => self.kept(key.as_ref(), principal).await,
             done => done.map(Answered::Fresh),

@@ -186,8 +186,7 @@ fn rage(sim: &mut Sim<'_>, house: &House, names: &[String], dice: &mut Dice) {
                 sim.bounce("server");
             }
             7 | 8 => {
-                // Up to half a day either way, so that a jump is never a day.
-                let skew = i64::try_from(dice.below(20 * 3_600)).unwrap() * 1_000_000 - 10 * HOUR;
+                let skew = i64::try_from(dice.below(60 * 24)).unwrap() * HOUR - 30 * 24 * HOUR;
                 if house.skew.swap(skew, SeqCst) > skew {
                     house.mark("the wall clock went back");
                 }
