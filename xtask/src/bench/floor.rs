@@ -9,18 +9,31 @@ use std::io::Write;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// One synced append to a file, in seconds: the middle of fifty.
-pub fn fsync() -> anyhow::Result<f64> {
-    let folder = Folder::new()?;
-    let mut file = File::create(folder.0.join("file"))?;
-    let mut times = Vec::new();
-    for _ in 0..50 {
-        let before = Instant::now();
-        file.write_all(&[7; 4_096])?;
-        file.sync_data()?;
-        times.push(before.elapsed().as_secs_f64());
+/// A file to append to and to sync.
+pub struct Synced {
+    file: File,
+    _folder: Folder,
+}
+
+impl Synced {
+    pub fn new() -> anyhow::Result<Self> {
+        let folder = Folder::new()?;
+        Ok(Synced { file: File::create(folder.0.join("file"))?, _folder: folder })
     }
-    Ok(super::figure::median(times))
+
+    /// Seconds that one synced append takes, now: a disk that is shared is another one a moment later.
+    pub fn once(&mut self) -> anyhow::Result<f64> {
+        let before = Instant::now();
+        self.file.write_all(&[7; 4_096])?;
+        self.file.sync_data()?;
+        Ok(before.elapsed().as_secs_f64())
+    }
+}
+
+/// The middle one of fifty.
+pub fn fsync() -> anyhow::Result<f64> {
+    let mut file = Synced::new()?;
+    Ok(super::figure::median((0..50).map(|_| file.once()).collect::<anyhow::Result<_>>()?))
 }
 
 /// Durable appends a second: one writer that commits whatever waits, so many clients that each wait for theirs.

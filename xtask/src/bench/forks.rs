@@ -19,10 +19,11 @@ pub fn run(options: &Options) -> anyhow::Result<Vec<Figure>> {
         let mut connection = server.connect()?;
         let path = format!("/api/sessions/{}/fork", log.session);
         let (mut ours, mut floors) = (Vec::new(), Vec::new());
+        let mut synced = floor::Synced::new()?;
         let before = size(&server)?;
         for _ in 0..options.rounds {
-            floors.push(floor::fsync()? * 1e3);
             for _ in 0..FORKS {
+                floors.push(synced.once()? * 1e3);
                 let begun = Instant::now();
                 connection.ask("POST", &path, b"{}")?;
                 ours.push(begun.elapsed().as_secs_f64() * 1e3);

@@ -19,11 +19,12 @@ pub fn run(options: &Options) -> anyhow::Result<Vec<Figure>> {
     let session = server.session(&json!({"title": "a title"}))?;
     let input = json!({ "input": vec!["word"; WORDS].join(" ") }).to_string();
     let mut head = turn(&server, &session, 1, &input)?.head;
+    let mut synced = floor::Synced::new()?;
     let (mut first, mut word, mut whole, mut cpu, mut syncs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..options.rounds {
-        syncs.push(floor::fsync()? * 1e3);
         let before = server.cpu()?;
         for _ in 0..TURNS {
+            syncs.push(synced.once()? * 1e3);
             let turn = turn(&server, &session, head, &input)?;
             head = turn.head;
             first.push(turn.first * 1e3);
