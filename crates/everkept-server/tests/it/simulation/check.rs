@@ -4,6 +4,7 @@
 
 use super::house::{House, Told};
 use bytes::Bytes;
+use everkept_agent::demo::DemoMemory;
 use everkept_store::{EventsQuery, Store, verify};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Each session's log as bytes.
 pub type Logs = BTreeMap<String, Vec<Bytes>>;
 
-pub async fn check(house: &House, store: &dyn Store) -> Logs {
+pub async fn check(house: &House, store: &dyn Store, memory: &dyn DemoMemory) -> Logs {
     let mut logs = Logs::new();
     for session in store.all_sessions(None, 1_000).await.unwrap() {
         let query = EventsQuery { session: Some(session), limit: 1_000_000, ..EventsQuery::default() };
@@ -37,6 +38,7 @@ pub async fn check(house: &House, store: &dyn Store) -> Logs {
         submits_are_there(&told, session, &own);
     }
     turns.check(&told);
+    turns.check_memory(&told, memory);
     logs
 }
 
@@ -92,6 +94,8 @@ struct Turns {
     queued: BTreeSet<String>,
     started: BTreeMap<String, String>,
     ended: BTreeMap<String, String>,
+    /// Agent sessions that hold more than their own prompts: forked ones, and those that were given a conversation.
+    fuller: BTreeSet<String>,
 }
 
 impl Turns {
@@ -101,7 +105,11 @@ impl Turns {
             let data = |name: &str| event["data"][name].as_str().unwrap_or_default().to_owned();
             match event["kind"].as_str().unwrap() {
                 "turn.queued" => assert!(self.queued.insert(turn), "{session}: {event}"),
+                "agent_session.pinned" if event["data"]["because"] == "forked" => _ = self.fuller.insert(data("agent_session")),
                 "turn.started" => {
+                    if event["data"]["given_messages"] != 0 || event["data"]["agent_session_because"] == "forked" {
+                        self.fuller.insert(data("agent_session"));
+                    }
                     assert!(self.queued.contains(&turn) && !self.ended.contains_key(&turn), "{session}: {event}");
                     assert_eq!(self.started.insert(turn, data("agent_session")), None, "O5: {session}: {event}");
                 }
@@ -126,6 +134,17 @@ impl Turns {
         }
         for turn in self.started.keys() {
             assert!(given.contains(turn) || self.ended[turn] != "completed", "{turn}");
+        }
+    }
+
+    /// What the agent remembers is what the log claims: no completed prompt unheard, and none heard twice.
+    fn check_memory(&self, told: &Told, memory: &dyn DemoMemory) {
+        for agent_session in self.started.values().filter(|id| !self.fuller.contains(*id)) {
+            let own = || self.started.iter().filter(|(_, id)| *id == agent_session);
+            let completed = own().filter(|(turn, _)| self.ended[*turn] == "completed").count() as u64;
+            let given = told.prompts.iter().filter(|prompt| prompt.agent_session == *agent_session).count() as u64;
+            let heard = memory.prompts(agent_session).unwrap().unwrap_or(0);
+            assert!((completed..=given).contains(&heard), "{agent_session} heard {heard} of {given}, and completed {completed}");
         }
     }
 }

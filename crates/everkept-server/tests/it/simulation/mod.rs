@@ -115,8 +115,9 @@ fn run(seed: u64) -> Outcome {
     let house = Arc::new(House::new(seed, directory.path().into(), clients));
     let _heard = marks::listen(house.clone());
     let mut sim = network(seed);
-    let (living, memory) = (house.clone(), Arc::new(MemoryInRam::default()));
-    sim.host("server", move || host::live(living.clone(), memory.clone()));
+    let memory = Arc::new(MemoryInRam::default());
+    let (living, remembered) = (house.clone(), memory.clone());
+    sim.host("server", move || host::live(living.clone(), remembered.clone()));
     let mut names = vec!["judge".to_owned()];
     sim.client("judge", judge::judge(house.clone()));
     for number in 0..clients {
@@ -129,7 +130,7 @@ fn run(seed: u64) -> Outcome {
     sim.crash("server");
     let store = SqliteStore::open(directory.path(), Mode::Inline).unwrap();
     // Inline, every answer is there at once.
-    let logs = check::check(&house, &store).now_or_never().expect("the store answers at once");
+    let logs = check::check(&house, &store, &*memory).now_or_never().expect("the store answers at once");
     let told = house.told();
     let waited = |prompt: &&house::Prompted| {
         told.submits.iter().any(|submit| submit.turn.as_ref() == Some(&prompt.turn) && submit.boot < prompt.boot)
