@@ -6,5 +6,6 @@ mod continuity;
 mod fleet;
 mod intake;
 mod odd;
+mod power;
 mod turns;
 mod world;
