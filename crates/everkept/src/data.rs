@@ -10,10 +10,13 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
+/// How long a lock that is taken is asked for again.
+const LOCK_WITHIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone)]
 pub struct DataDir {
@@ -107,27 +110,37 @@ impl DataDir {
     }
 
     /// Fails when another server has it, and says which.
+    ///
+    /// A server that was killed while it started a process leaves its lock to that process until it has become another
+    /// program, a moment later: what is taken now may be free at once.
     pub fn lock(&self) -> anyhow::Result<Lock> {
         let path = self.lock_file();
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(&path);
-        let file =
+        let mut file =
             file.map_err(
                 |error| if is_unwritable(&error) { self.unwritable(&error) } else { anyhow!("cannot open {}: {error}", path.display()) },
             )?;
-        let mut file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(mut file, error)| {
-            if error != nix::errno::Errno::EWOULDBLOCK {
-                return anyhow!("cannot lock {}: {error}", path.display());
+        let until = Instant::now() + LOCK_WITHIN;
+        let mut file = loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(locked) => break locked,
+                Err((_, error)) if error != nix::errno::Errno::EWOULDBLOCK => bail!("cannot lock {}: {error}", path.display()),
+                Err((taken, _)) => file = taken,
             }
-            let holder = read_pid(&mut file).map(|pid| format!(" (process {pid})")).unwrap_or_default();
-            let flag = self.flag();
-            anyhow!(
-                "another server{holder} uses the data directory {}; end it with `everkept stop{flag}` or choose another with --data",
-                self.path.display()
-            )
-        })?;
+            if Instant::now() >= until {
+                return Err(self.in_use(&mut file));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
         file.set_len(0)?;
         write!(file, "{}", std::process::id())?;
         Ok(Lock { _file: file })
+    }
+
+    fn in_use(&self, file: &mut File) -> anyhow::Error {
+        let holder = read_pid(file).map(|pid| format!(" (process {pid})")).unwrap_or_default();
+        let (path, flag) = (self.path.display(), self.flag());
+        anyhow!("another server{holder} uses the data directory {path}; end it with `everkept stop{flag}` or choose another with --data")
     }
 
     /// The server that holds the lock, as far as it has said who it is.
