@@ -118,3 +118,17 @@ async fn on_09_on_n4_the_login_link_opens_the_page_once_and_it_shows_sessions_an
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_phone_the_list_is_no_wider_than_the_screen_whatever_the_titles() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    server.session(json!({ "title": "A title that goes on and on, ".repeat(8) })).await;
+    let mut browser = Browser::open(&data.path().join("profile")).await;
+    let phone = json!({ "width": 390, "height": 780, "deviceScaleFactor": 1, "mobile": true });
+    browser.call("Emulation.setDeviceMetricsOverride", phone).await;
+    browser.visit(&server.login).await;
+    browser.shows("A title that goes on").await;
+    let edge = browser.evaluate("Math.ceil(document.getElementById('new').getBoundingClientRect().right)").await;
+    assert!((1..=390).contains(&edge.as_i64().unwrap()), "the button for a new session ends at {edge} of 390");
+}
