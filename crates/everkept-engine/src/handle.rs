@@ -186,8 +186,9 @@ impl Engine {
             None => Seen::of(&self.inner.check(self.inner.store.session(session).await)?.ok_or(Refusal::SessionNotFound)?),
         };
         caller.check_owner(held.resource.as_ref())?;
-        if held.trashed && !matches!(order, Order::Restore) {
-            return self.kept_deletion(caller, &order, key.as_ref()).await;
+        // What is in the trash is not there but for these two: it comes back, or a deletion is heard once more.
+        if held.trashed && !matches!(order, Order::Restore | Order::Delete) {
+            return Err(Refusal::SessionNotFound.into());
         }
         if let (Order::Fork(NewFork { directory: Some(_), .. }), Some(_)) = (&order, caller.owner()?) {
             return Err(Failure::Forbidden);
@@ -198,12 +199,6 @@ impl Engine {
         let principal = caller.principal.clone();
         let mail = |reply| Mail::Order { order: Box::new(order.clone()), key: key.clone(), principal: principal.clone(), reply };
         self.inner.send(session, mail).await
-    }
-
-    /// What is in the trash is not there, but a deletion that was answered is answered again.
-    async fn kept_deletion(&self, caller: &Caller, order: &Order, key: Option<&Keyed>) -> Result<Answered, Failure> {
-        let kept = if matches!(order, Order::Delete) { self.inner.kept_answer(caller, key).await? } else { None };
-        kept.ok_or(Refusal::SessionNotFound.into())
     }
 
     pub async fn session_of_turn(&self, caller: &Caller, turn: TurnId) -> Result<SessionId, Failure> {
@@ -263,7 +258,10 @@ impl Engine {
         caller.may_write()?;
         match self.thread(caller, resource, thread).await {
             Ok(session) => self.order(caller, session.id, Order::Delete, key).await,
-            Err(Failure::Refused(Refusal::SessionNotFound)) => self.kept_deletion(caller, &Order::Delete, key.as_ref()).await,
+            // The pair is free; a deletion that was answered is answered again.
+            Err(Failure::Refused(Refusal::SessionNotFound)) => {
+                self.inner.kept_answer(caller, key.as_ref()).await?.ok_or(Refusal::SessionNotFound.into())
+            }
             Err(failure) => Err(failure),
         }
     }

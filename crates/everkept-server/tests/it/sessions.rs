@@ -27,7 +27,7 @@ async fn a_session_is_made_changed_and_found() {
 }
 
 #[tokio::test]
-async fn deleted_looks_like_never_existed_but_for_restore() {
+async fn ag_12_deleted_looks_like_never_existed_but_for_restore_and_for_deleting_again() {
     let server = Server::start().await;
     let session = server.session().await;
     let turn = server.ask(&session, "hello").await["id"].as_str().unwrap().to_owned();
@@ -38,7 +38,11 @@ async fn deleted_looks_like_never_existed_but_for_restore() {
     {
         assert_eq!(server.request(Method::GET, &absent).send().await.unwrap().status(), 404, "{absent}");
     }
-    assert_eq!(server.request(Method::DELETE, &path).send().await.unwrap().status(), 404, "nor is it deleted again");
+    let events = server.get("/api/sessions?deleted=true").await["items"].clone();
+    assert_eq!(server.request(Method::DELETE, &path).send().await.unwrap().status(), 204, "it is gone, which is what was asked");
+    assert_eq!(server.get("/api/sessions?deleted=true").await["items"], events, "once more changes nothing");
+    let foreign = server.request_as(&server.token("resource", "bert").await, Method::DELETE, &path).send().await.unwrap();
+    assert_eq!(foreign.status(), 404, "for others it never was there");
     assert_eq!(server.get("/api/sessions").await["items"], json!([]));
     server.post(&format!("{path}/restore"), json!({})).await;
     assert_eq!(server.said(&session).await.len(), 2);

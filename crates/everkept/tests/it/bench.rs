@@ -100,6 +100,11 @@ impl Server {
         body
     }
 
+    pub async fn delete(&self, path: &str) {
+        let response = self.client.delete(self.url(path)).bearer_auth(&self.token).send().await.unwrap();
+        assert_eq!(response.status(), 204, "DELETE {path}");
+    }
+
     pub async fn try_post(&self, path: &str, body: Value) -> (u16, Value) {
         let answer = self.client.post(self.url(path)).bearer_auth(&self.token).json(&body).send().await.unwrap();
         let status = answer.status().as_u16();

@@ -55,7 +55,10 @@ impl Browser {
             pause().await;
         };
         let (page, _) = tokio_tungstenite::connect_async(address).await.unwrap();
-        Browser { child, page, last: 0 }
+        let mut browser = Browser { child, page, last: 0 };
+        // Else it answers dialogs by itself.
+        browser.call("Page.enable", json!({})).await;
+        browser
     }
 
     async fn call(&mut self, method: &str, params: Value) -> Value {
@@ -63,7 +66,8 @@ impl Browser {
         let call = json!({ "id": self.last, "method": method, "params": params }).to_string();
         self.page.send(Message::Text(call.into())).await.unwrap();
         loop {
-            let Message::Text(said) = self.page.next().await.expect("the browser stays").unwrap() else { continue };
+            let said = tokio::time::timeout(PATIENCE, self.page.next()).await.unwrap_or_else(|_| panic!("no answer to {method}"));
+            let Message::Text(said) = said.expect("the browser stays").unwrap() else { continue };
             let said: Value = serde_json::from_str(&said).unwrap();
             if said["id"] == self.last {
                 return said["result"].clone();
@@ -92,6 +96,28 @@ impl Browser {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
+
+    /// Waits until a text is gone from the page.
+    async fn shows_no_more(&mut self, text: &str) -> String {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let shown = self.evaluate("document.body ? document.body.innerText : ''").await;
+            match shown.as_str() {
+                Some(shown) if !shown.contains(text) => return shown.to_owned(),
+                shown => assert!(Instant::now() < until, "the page still shows {text:?}: {shown:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Says yes to the dialog the page opens.
+    async fn accept_dialog(&mut self) {
+        let until = Instant::now() + PATIENCE;
+        while self.call("Page.handleJavaScriptDialog", json!({ "accept": true })).await.is_null() {
+            assert!(Instant::now() < until, "the page opens no dialog");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,6 +143,28 @@ async fn on_09_on_n4_the_login_link_opens_the_page_once_and_it_shows_sessions_an
         assert!(!shown.as_str().unwrap_or_default().contains("Roof"), "the link works once");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ws_11_a_deleted_session_leaves_the_list_of_every_open_page() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    server.session(json!({ "title": "stays" })).await;
+    server.session(json!({ "title": "by its pair", "resource": "anna", "thread": "t" })).await;
+    let by_hand = server.session(json!({ "title": "by hand" })).await;
+    let mut browser = Browser::open(&data.path().join("profile")).await;
+    browser.visit(&server.login).await;
+    browser.shows("by its pair").await;
+    server.delete("/api/threads/anna/t").await;
+    browser.shows_no_more("by its pair").await;
+    browser.visit(&server.url(&format!("/?session={by_hand}"))).await;
+    browser.shows("by hand").await;
+    // The click opens a dialog, which holds the page until it is answered.
+    browser.evaluate("setTimeout(() => document.getElementById('remove').click())").await;
+    browser.accept_dialog().await;
+    let shown = browser.shows_no_more("by hand").await;
+    assert!(shown.contains("stays"), "{shown:?}");
+    assert_eq!(server.get("/api/sessions?deleted=true&count=true").await["total"], 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
