@@ -25,7 +25,7 @@ pub use net::TlsFiles;
 pub use secret::{create_token, new_secret, secret_hash};
 
 use app::App;
-use axum::extract::DefaultBodyLimit;
+use axum::{Router, extract::DefaultBodyLimit};
 use everkept_api::ErrorCode;
 use everkept_engine::Engine;
 use failed::Failed;
@@ -76,20 +76,49 @@ pub fn route_table() -> Vec<(String, String)> {
         table.extend(item.as_object().into_iter().flatten().map(|(method, _)| (method.to_ascii_uppercase(), path.clone())));
     }
     table.extend(web::PATHS.iter().map(|path| ("GET".to_owned(), (*path).to_owned())));
+    table.extend(front::OPEN.iter().map(|(method, path)| ((*method).to_owned(), (*path).to_owned())));
     table
 }
 
 fn front(app: Arc<App>) -> Arc<Front> {
-    let (routes, document) = document::routes();
+    let (routes, document) = routes();
     let document = serde_json::to_vec(&document).expect("a document has string keys only");
     // It is set here and nowhere else.
     _ = app.document.set(document.into());
     let routes = routes
-        .merge(web::routes())
         .fallback(|| async { Failed::not_found() })
         .method_not_allowed_fallback(|| async { Failed::new(ErrorCode::MethodNotAllowed, "this route does not take that method") })
         // Bodies are bounded where they are read, by the limit that is configured.
         .layer(DefaultBodyLimit::disable())
         .with_state(app.clone());
     Arc::new(Front { app, routes })
+}
+
+/// Everything behind the front, and the API's document. A test holds it against the table of routes.
+fn routes() -> (Router<Arc<App>>, serde_json::Value) {
+    let (routes, document) = document::routes();
+    (routes.merge(web::routes()), document)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// The router does not tell its routes, but it shows them.
+    fn shown(router: &Router<Arc<App>>) -> BTreeSet<String> {
+        let shown = format!("{router:?}");
+        let own = |text: &&str| text.starts_with('/') && !text.contains("__private__axum_fallback");
+        shown.split('"').filter(own).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a1_every_route_there_is_stands_in_the_table() {
+        let open: BTreeSet<_> = front::OPEN.iter().map(|(_, path)| (*path).to_owned()).collect();
+        let table: BTreeSet<_> = route_table().into_iter().map(|(_, path)| path).filter(|path| !open.contains(path)).collect();
+        let (router, _) = routes();
+        assert_eq!(shown(&router), table);
+        let more = router.route("/beside/{the}/table", axum::routing::get(async || ()));
+        assert!(shown(&more).contains("/beside/{the}/table"), "a route that is only on the router would be seen");
+    }
 }

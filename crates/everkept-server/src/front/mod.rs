@@ -27,6 +27,9 @@ use tower::ServiceExt;
 /// The most bytes of a request's target and headers.
 const MAX_HEAD: usize = 64 * 1024;
 
+/// What is answered without a credential, beside the empty health answer.
+pub(crate) const OPEN: &[(&str, &str)] = &[("GET", "/login"), ("GET", "/login.js"), ("POST", "/login")];
+
 /// A server's front and the routes behind it.
 pub(crate) struct Front {
     pub app: Arc<App>,
@@ -69,6 +72,9 @@ impl Front {
         }
         if credential.by_cookie && !reads && !credential::has_write_header(request.headers()) {
             return Err(Failure::Forbidden.into());
+        }
+        if OPEN.iter().any(|(_, open)| *open == request.uri().path()) {
+            return Err(Failed::new(ErrorCode::MethodNotAllowed, "this route does not take that method"));
         }
         request.extensions_mut().insert(credential);
         let routed = self.routes.clone().oneshot(request).await;

@@ -3,10 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod access;
+mod attack;
 mod bodies;
 mod chat;
 mod events;
 mod limits;
+mod line;
 mod login;
 mod once;
 mod patience;
