@@ -276,6 +276,33 @@ fn a_child_that_clears_or_reverts_does_not_fork_the_parents_agent_session() {
 }
 
 #[test]
+fn a_fork_names_the_agent_sessions_that_know_no_more_than_the_cut_and_no_others() {
+    let mut world = World::new();
+    coder_answers(&mut world, 1, "x");
+    world.ask(2, "a", "b");
+    let origins = |world: &World, at| child(world, at).state.origins.into_iter().map(|origin| origin.agent).collect::<Vec<_>>();
+    assert_eq!(origins(&world, Some(Cut::Turn(turn(1)))), [agent("coder")], "the other began later");
+    world.run_all([with_agent(3, "coder"), began(3, "coder-1", AgentSessionBecause::Inherited), end(3, TurnEnd::Completed)]);
+    let child = child(&world, Some(Cut::Turn(turn(2))));
+    assert_eq!(child.state.origins.iter().map(|origin| origin.agent.clone()).collect::<Vec<_>>(), [agent("demo")]);
+    let knowing: Vec<_> = child.state.threads.iter().map(|thread| thread.agent.clone()).collect();
+    assert_eq!(knowing, [agent("demo")], "a new agent session of the other knows nothing");
+}
+
+#[test]
+fn a_turn_in_another_agent_session_tells_the_pinned_one_nothing() {
+    let mut world = World::new();
+    world.ask(1, "a", "b");
+    let seen = |world: &World| world.state.thread(&agent("demo")).expect("it has run").seen_seq;
+    let before = seen(&world);
+    let other = |n, id: &str| Command::SubmitTurn(SubmitTurn { agent_session: Some(agent_session(id)), ..submitted(n, "x") });
+    world.run_all([other(2, "other"), began(2, "other", AgentSessionBecause::Request), end(2, TurnEnd::Completed)]);
+    assert_eq!(seen(&world), before);
+    world.run_all([other(3, "demo-1"), began(3, "demo-1", AgentSessionBecause::Request)]);
+    assert_eq!(seen(&world), world.state.head);
+}
+
+#[test]
 fn ws_n4_an_agent_that_forks_its_session_is_not_told_what_it_knows() {
     let mut world = World::new();
     world.run_all([record(8, Role::User, "old"), record(9, Role::Assistant, "older")]);

@@ -56,6 +56,72 @@ fn a_long_text_becomes_deltas_of_the_size_an_event_has_room_for() {
 }
 
 #[test]
+fn a_text_of_ten_thousand_bytes_is_one_delta() {
+    assert_eq!(kinds(&running().run(say(1, &"x".repeat(10_000)))), ["message.added", "part.delta"]);
+}
+
+#[test]
+fn parts_are_counted_through_all_batches_of_a_turn() {
+    let mut world = running();
+    let tool = |call: &str| Said::ToolUpdated { call: call.into(), status: None, title: None, input: None, output: None };
+    world.run_all([say(1, "a"), say(1, "b"), hear(1, [tool("c")]), say(1, "d"), hear(1, [tool("e")])]);
+    let mut fold = Fold::default();
+    world.log.iter().for_each(|event| fold.apply(event));
+    let parts: Vec<_> = fold.into_messages()[1].parts.iter().map(Part::id).collect();
+    assert_eq!(parts, [part(0), part(1), part(2), part(3)]);
+}
+
+#[test]
+fn an_update_without_a_status_leaves_a_tool_its_own() {
+    let mut world = running();
+    let tool = |call: &str, status| Said::ToolUpdated { call: call.into(), status, title: None, input: None, output: None };
+    world.run(hear(1, [tool("a", Some(ToolStatus::Pending)), tool("b", Some(ToolStatus::Running))]));
+    world.run(hear(1, [tool("a", Some(ToolStatus::Completed))]));
+    assert_eq!(kinds(&world.run(hear(1, [tool("a", None)]))), ["tool.completed"]);
+    assert_eq!(kinds(&world.run(hear(1, [tool("b", None)]))), ["tool.updated"]);
+}
+
+/// What lists of sessions and turns show does not change by it.
+#[test]
+fn the_flow_of_an_answer_is_told_from_all_else() {
+    let mut world = running();
+    let tool = |status| Said::ToolUpdated { call: "c".into(), status: Some(status), title: None, input: None, output: None };
+    let heard = [
+        said("a"),
+        tool(ToolStatus::Running),
+        tool(ToolStatus::Completed),
+        Said::Plan { entries: Payload::Json(json("[]")) },
+        Said::Raw(AgentRaw::Text("?".into())),
+        Said::Usage(Usage::default()),
+        Said::Asked(asked(1)),
+    ];
+    world.run_all([hear(1, heard), end(1, TurnEnd::Completed)]);
+    let flow = ["part.delta", "part.completed", "tool.started", "tool.updated", "tool.completed", "plan.updated", "agent.raw"];
+    for event in &world.log {
+        assert_eq!(event.body.is_flow(), flow.contains(&event.body.kind()), "{}", event.body.kind());
+    }
+    assert!(flow.iter().all(|kind| kinds(&world.log).contains(kind)));
+}
+
+#[test]
+fn a_message_is_whole_with_its_last_event_and_an_answer_with_its_turn() {
+    let mut world = World::new();
+    let whole = |world: &World, id| world.state.message(id).expect("a message of the test").last_seq;
+    for (n, role) in [(7, Role::User), (8, Role::Assistant), (9, Role::System)] {
+        world.run(record(n, role, "x"));
+        assert_eq!(whole(&world, message(n)), Some(world.state.head), "{role:?}");
+    }
+    world.run(record(10, Role::User, &"x".repeat(3 * MAX_DELTA_BYTES)));
+    assert_eq!(whole(&world, message(10)), Some(world.state.head), "a long text comes in several events");
+    world.run(submit(1, "a"));
+    let queued = world.state.head;
+    world.run_all([begin(1), say(1, "b")]);
+    assert_eq!((whole(&world, message(1)), whole(&world, answer_message(0))), (Some(queued), None));
+    world.run(end(1, TurnEnd::Completed));
+    assert_eq!(whole(&world, answer_message(0)), Some(world.state.head));
+}
+
+#[test]
 fn reasoning_tools_and_texts_are_parts_of_one_message_in_their_order() {
     let mut world = running();
     let input = || Some(Payload::Json(json(r#"{"n":1e400}"#)));

@@ -164,6 +164,16 @@ fn a_cut_never_takes_along_what_was_not_sent() {
     assert_eq!(aligned(&world, &sent), diverged(2, message(3), end_of(&world, 1)));
 }
 
+#[test]
+fn a_fork_keeps_all_before_it_parts_although_something_was_reverted_there() {
+    let mut world = world(&[("a", "x"), ("b", "y")]);
+    world.run(Command::Revert { turn: Some(turn(2)) });
+    world.ask(3, "c", "z");
+    world.ask(4, "d", "w");
+    let sent = [(User, "a"), (Assistant, "x"), (User, "c"), (Assistant, "z"), (User, "D")];
+    assert_eq!(aligned(&world, &sent), diverged(4, message(4), end_of(&world, 3)));
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Ask { text: &'static str, answer: &'static str, end: TurnEnd },
