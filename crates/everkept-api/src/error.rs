@@ -6,8 +6,9 @@ use everkept_core::Refusal;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+// Words are `tt`: a `literal` reaches the document's generator wrapped up, and it would write the variants' own names.
 macro_rules! table {
-    ($($(#[$doc:meta])* $variant:ident = $code:literal, $status:literal, $retryable:ident, $free:ident;)*) => {
+    ($($(#[$doc:meta])* $variant:ident = $code:tt, $status:literal, $retryable:ident, $free:ident;)*) => {
         /// Everything an answer can be but good.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
         pub enum ErrorCode {

@@ -132,7 +132,18 @@ impl Engine {
         self.create_with(caller, new, None, key).await
     }
 
-    /// Makes a session, and in the same step its first turn when there is one: neither is without the other.
+    /// Makes a session and its first turn: neither is without the other.
+    pub async fn create_session_with_turn(
+        &self,
+        caller: &Caller,
+        new: NewSession,
+        first: NewTurn,
+        key: Option<Keyed>,
+    ) -> Result<Answered, Failure> {
+        self.create_with(caller, new, Some(first), key).await
+    }
+
+    /// Makes a session, and in the same step its first turn when there is one.
     async fn create_with(&self, caller: &Caller, new: NewSession, first: Option<NewTurn>, key: Option<Keyed>) -> Result<Answered, Failure> {
         caller.may_write()?;
         let owner = caller.owner()?;

@@ -199,4 +199,17 @@ mod tests {
             assert_eq!(variant["additionalProperties"], false, "{variant}");
         }
     }
+
+    #[test]
+    fn words_are_written_as_they_go_over_the_wire() {
+        let (_, document) = routes();
+        let codes: Vec<_> = everkept_api::ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(document["components"]["schemas"]["ErrorCode"]["enum"], json!(codes));
+        for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+            for word in schema["enum"].as_array().into_iter().flatten() {
+                let word = word.as_str().unwrap();
+                assert!(word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name} has {word}");
+            }
+        }
+    }
 }

@@ -65,13 +65,14 @@ struct Completion {
 #[derive(Debug, Serialize, ToSchema)]
 struct Choice {
     index: u32,
-    message: Answer,
+    message: CompletionMessage,
     logprobs: Option<u32>,
     finish_reason: &'static str,
 }
 
+/// A message of an answer.
 #[derive(Debug, Serialize, ToSchema)]
-struct Answer {
+struct CompletionMessage {
     role: &'static str,
     content: String,
     refusal: Option<String>,
@@ -193,7 +194,7 @@ async fn whole(app: &App, caller: &Caller, turned: &Turned) -> Result<Response, 
         model: model_name(&turn),
         choices: vec![Choice {
             index: 0,
-            message: Answer {
+            message: CompletionMessage {
                 role: "assistant",
                 content,
                 refusal: None,

@@ -6,8 +6,8 @@
 
 use crate::{app::App, extract::Key, failed::Failed};
 use axum::http::HeaderMap;
-use everkept_core::{AgentName, IfBusy, ModelName, Refusal, Resource, Role, Session, SessionId, Thread, TurnId};
-use everkept_engine::{Answered, Caller, Failure, IfEdited, Intake, Keyed, MessageIn, NewSession, NewTurn, Order, PlaceQuery, Reply};
+use everkept_core::{AgentName, IfBusy, ModelName, Refusal, Resource, Role, SessionId, Thread, TurnId};
+use everkept_engine::{Answered, Caller, Failure, IfEdited, Intake, MessageIn, NewSession, NewTurn, Order, PlaceQuery, Reply};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -110,9 +110,7 @@ impl Asking {
             None if appends => Intake::Messages(messages),
             Some(_) | None => Intake::History { messages, if_edited: IfEdited::Fork },
         };
-        let submit = |intake| {
-            Order::Submit(NewTurn { intake, agent: agent.clone(), model: model.clone(), agent_session: None, if_busy: IfBusy::Queue })
-        };
+        let turn = |intake| NewTurn { intake, agent: agent.clone(), model: model.clone(), agent_session: None, if_busy: IfBusy::Queue };
         // Of several first messages, the quickest brings the standing instructions for all.
         let bare = match &intake {
             Intake::Messages(messages) if held.is_none() => Some(uninstructed(messages.clone())),
@@ -120,11 +118,11 @@ impl Asking {
         };
         let keyed = key.clone().map(|key| key.keyed(render));
         let answered = match named {
-            Named::Session(session) => app.engine.order(&caller, session, submit(intake), keyed).await?,
+            Named::Session(session) => app.engine.order(&caller, session, Order::Submit(turn(intake)), keyed).await?,
             Named::Thread(resource, thread) => {
                 let order = |intake| {
                     let (resource, thread) = (resource.clone(), thread.clone());
-                    app.engine.order_thread(&caller, resource, thread, NewSession::default(), submit(intake), keyed.clone())
+                    app.engine.order_thread(&caller, resource, thread, NewSession::default(), Order::Submit(turn(intake)), keyed.clone())
                 };
                 match (order(intake).await, bare) {
                     (Err(Failure::Refused(Refusal::SessionBusy(_))), Some(bare)) => order(Intake::Messages(bare)).await?,
@@ -132,8 +130,8 @@ impl Asking {
                 }
             }
             Named::Nowhere => {
-                let session = new_session(app, &caller, resource, key).await?;
-                app.engine.order(&caller, session, submit(intake), keyed).await?
+                let new = NewSession { resource, ..NewSession::default() };
+                app.engine.create_session_with_turn(&caller, new, turn(intake), keyed).await?
             }
         };
         turned(answered)
@@ -152,31 +150,17 @@ fn uninstructed(mut messages: Vec<MessageIn>) -> Vec<MessageIn> {
     messages
 }
 
-/// With a key, the same request again finds the session it made.
-async fn new_session(app: &App, caller: &Caller, resource: Option<Resource>, key: Option<Key>) -> Result<SessionId, Failed> {
-    let key = key.map(|key| {
-        let own = format!("chat-session-{}", everkept_core::digest_of(&key.key));
-        Keyed { key: own, digest: key.digest, render }
-    });
-    match app.engine.create_session(caller, NewSession { resource, ..NewSession::default() }, key).await? {
-        Answered::Fresh(Reply::Session(Session { id, .. })) => Ok(id),
-        Answered::Fresh(_) => Err(unexpected()),
-        Answered::Kept { body, .. } => Ok(kept(&body)?.session),
-    }
-}
-
 #[derive(serde::Serialize, Deserialize)]
 struct KeptTurn {
     session: SessionId,
-    turn: Option<TurnId>,
+    turn: TurnId,
 }
 
 /// What is kept with an idempotency key: where the answer is found, whenever it is asked for.
 fn render(reply: &Reply) -> (u16, Vec<u8>) {
     let kept = match reply {
-        Reply::Turn(turn) => Some(KeptTurn { session: turn.session, turn: Some(turn.id) }),
-        Reply::Session(session) => Some(KeptTurn { session: session.id, turn: None }),
-        Reply::Context { .. } | Reply::Question(_) | Reply::Recorded { .. } | Reply::Done => None,
+        Reply::Turn(turn) => Some(KeptTurn { session: turn.session, turn: turn.id }),
+        Reply::Session(_) | Reply::Context { .. } | Reply::Question(_) | Reply::Recorded { .. } | Reply::Done => None,
     };
     (200, serde_json::to_vec(&kept).expect("ids are strings"))
 }
@@ -187,7 +171,7 @@ fn turned(answered: Answered) -> Result<Turned, Failed> {
         Answered::Fresh(_) => Err(unexpected()),
         Answered::Kept { body, .. } => {
             let KeptTurn { session, turn } = kept(&body)?;
-            Ok(Turned { turn: turn.ok_or_else(unexpected)?, session, replayed: true })
+            Ok(Turned { turn, session, replayed: true })
         }
     }
 }

@@ -233,8 +233,11 @@ async fn o3_a_key_makes_one_completion() {
         };
         let first = send().await;
         assert_eq!(send().await, first);
+        let other = server.request(Method::POST, "/v1/chat/completions").header("idempotency-key", "k-None");
+        let (status, code, _) = refused(other.json(&json!({ "model": "demo", "messages": [user("another")] }))).await;
+        assert_eq!((status, code.as_str()), (422, "idempotency_mismatch"));
     }
-    assert_eq!(server.get("/api/sessions?count=true").await["total"], 2);
+    assert_eq!(server.get("/api/sessions?count=true").await["total"], 2, "what was refused has made no session");
 }
 
 #[tokio::test]

@@ -49,9 +49,18 @@ impl Line {
     }
 
     /// Sends it and reads the answer; of a stream of events only its head, after which the connection is dropped. None:
-    /// it was closed without an answer.
+    /// it was closed without an answer, and not because it had been idle before.
     pub async fn ask(&mut self, request: &[u8]) -> Option<Answer> {
-        let stream = self.stream.take().unwrap_or_else(|| self.connect());
+        if let Some(held) = self.stream.take()
+            && let Some(answer) = self.ask_on(held, request).await
+        {
+            return Some(answer);
+        }
+        let fresh = self.connect();
+        self.ask_on(fresh, request).await
+    }
+
+    async fn ask_on(&mut self, stream: DuplexStream, request: &[u8]) -> Option<Answer> {
         let (mut reader, mut writer) = tokio::io::split(stream);
         // A refusal may come before all is sent.
         let (answered, sent) = {

@@ -2,10 +2,10 @@
 //!
 //! Never takes silence for a no.
 
-use super::dice::Dice;
 use super::house::{House, Kept, Submit};
 use super::reader::read_along;
 use super::wire::{self, Answer};
+use crate::dice::Dice;
 use serde_json::{Value, json};
 use std::sync::{Arc, atomic::Ordering::SeqCst};
 use tokio::task::JoinHandle;

@@ -6,7 +6,6 @@
 
 mod check;
 mod client;
-mod dice;
 mod host;
 mod house;
 mod judge;
@@ -14,9 +13,9 @@ mod marks;
 mod reader;
 mod wire;
 
+use crate::dice::Dice;
 use check::Logs;
 use client::Client;
-use dice::Dice;
 use everkept_agent::demo::MemoryInRam;
 use everkept_store_sql::{Mode, SqliteStore};
 use futures::FutureExt;

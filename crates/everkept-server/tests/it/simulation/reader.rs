@@ -2,9 +2,9 @@
 //!
 //! Never takes an event that is not the next one.
 
-use super::dice::Dice;
 use super::house::{House, Reading};
 use super::wire;
+use crate::dice::Dice;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};

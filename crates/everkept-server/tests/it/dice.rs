@@ -35,6 +35,11 @@ impl Dice {
         Duration::from_millis(self.between(from, to))
     }
 
+    /// A place in a list of this length.
+    pub fn at(&mut self, length: usize) -> usize {
+        usize::try_from(self.below(length as u64)).unwrap()
+    }
+
     pub fn of<'a, T>(&mut self, several: &'a [T]) -> Option<&'a T> {
         several.get(usize::try_from(self.below(several.len() as u64)).unwrap())
     }
