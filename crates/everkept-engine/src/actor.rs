@@ -10,7 +10,7 @@ mod timers;
 use crate::Failure;
 use crate::agent_host::Host;
 use crate::hub::Batch;
-use crate::inner::{Inner, READ_PAGE, Seen, View};
+use crate::inner::{Inner, READ_BYTES, READ_PAGE, Seen, View};
 use crate::orders::{Answered, Keyed, NewTurn, Order};
 use bytes::{Bytes, BytesMut};
 use everkept_agent::{AgentFault, Output};
@@ -310,7 +310,14 @@ impl Heard {
 pub(crate) async fn replay(inner: &Inner, id: SessionId, until: u64) -> Result<State, Failure> {
     let mut state = State::new(id);
     while state.head < until {
-        let query = EventsQuery { session: Some(id), after: state.head, until: Some(until), limit: READ_PAGE, ..EventsQuery::default() };
+        let query = EventsQuery {
+            session: Some(id),
+            after: state.head,
+            until: Some(until),
+            limit: READ_PAGE,
+            max_bytes: Some(READ_BYTES),
+            ..EventsQuery::default()
+        };
         let page = inner.check(inner.store.events(query).await)?;
         assert!(!page.is_empty(), "a log holds every event up to its head, but {id} ends at {} of {until}", state.head);
         for stored in &page {

@@ -19,8 +19,9 @@ use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot};
 
 /// Orders that wait for one session's task. Beyond it, callers wait: each is an open request of theirs.
 const MAILBOX: usize = 64;
-/// Events read from the store at a time.
+/// Events read from the store at a time, and about how many bytes of them.
 pub(crate) const READ_PAGE: u32 = 1_000;
+pub(crate) const READ_BYTES: usize = 1024 * 1024;
 
 pub(crate) struct Inner {
     pub store: Arc<dyn Store>,
@@ -229,6 +230,7 @@ impl Inner {
                 after,
                 until: Some(last.min(i64::MAX as u64)),
                 limit: READ_PAGE,
+                max_bytes: Some(READ_BYTES),
                 kinds: Fold::KINDS.iter().map(|kind| (*kind).to_owned()).collect(),
                 ..EventsQuery::default()
             };
@@ -257,10 +259,17 @@ pub(crate) async fn keep_indexed(engine: Weak<Inner>, to_index: Arc<Notify>) {
                 return;
             }
             match engine.check(engine.store.index().await) {
-                Ok(true) => break,
+                Ok(true) => match engine.check(engine.store.forget_expired().await) {
+                    Ok(true) => break,
+                    Ok(false) => {}
+                    Err(failure) => {
+                        tracing::warn!(%failure, "answers whose time is over are still kept");
+                        break;
+                    }
+                },
                 Ok(false) => {}
                 Err(failure) => {
-                    // What is to be indexed stays queued: the next search or message tries again.
+                    // What is to be indexed stays behind: the next search or message tries again.
                     tracing::warn!(%failure, "indexing stopped");
                     break;
                 }

@@ -4,7 +4,7 @@
 
 use crate::Engine;
 use crate::hub::Hint;
-use crate::inner::{READ_PAGE, View};
+use crate::inner::{READ_BYTES, READ_PAGE, View};
 use crate::orders::*;
 use crate::{Caller, Failure, Tail};
 use bytes::Bytes;
@@ -156,7 +156,8 @@ impl Engine {
         let mut contexts: BTreeMap<u32, ContextSummary> = BTreeMap::new();
         let mut after = 0;
         loop {
-            let query = EventsQuery { session: Some(session.id), after, limit: READ_PAGE, ..EventsQuery::default() };
+            let query =
+                EventsQuery { session: Some(session.id), after, limit: READ_PAGE, max_bytes: Some(READ_BYTES), ..EventsQuery::default() };
             let page = self.inner.check(self.inner.store.events(query).await)?;
             let Some(last) = page.last() else { break };
             after = last.seq;

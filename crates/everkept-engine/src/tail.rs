@@ -9,9 +9,10 @@ use everkept_store::EventsQuery;
 use std::sync::Arc;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
-/// Frames read from the store at a time. With the shared batches they are all a reader holds: 160 KiB of the longest
-/// deltas, and never more than 1 MiB (promise L1 is about what a stuck reader costs).
-const PAGE: u32 = 16;
+/// Events read from the store at a time, and the bytes after which a page ends: with the one event that goes beyond it,
+/// it is all of its own that a reader holds, and less than the 256 KiB of promise L1.
+const PAGE: u32 = 256;
+const PAGE_BYTES: usize = 32 * 1024;
 
 pub struct Tail {
     inner: Arc<Inner>,
@@ -69,7 +70,13 @@ impl Tail {
     }
 
     async fn stored(&mut self) -> Result<Vec<Frame>, Failure> {
-        let query = EventsQuery { session: Some(self.session), after: self.cursor, limit: PAGE, ..EventsQuery::default() };
+        let query = EventsQuery {
+            session: Some(self.session),
+            after: self.cursor,
+            limit: PAGE,
+            max_bytes: Some(PAGE_BYTES),
+            ..EventsQuery::default()
+        };
         let events = self.inner.check(self.inner.store.events(query).await)?;
         if let Some(last) = events.last() {
             self.cursor = last.seq;

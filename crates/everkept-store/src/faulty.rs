@@ -104,6 +104,7 @@ impl Store for FaultyStore {
         fn revoke_token(token: TokenId, at: Timestamp) -> bool;
         fn pack(session: SessionId, turn: TurnId) -> ();
         fn index() -> bool;
+        fn forget_expired() -> bool;
         fn all_sessions(after: Option<SessionId>, limit: u32) -> Vec<SessionId>;
         fn rows(session: SessionId) -> Vec<Record>;
         fn chains(session: SessionId, after: u64, limit: u32) -> Vec<(u64, Chain)>;

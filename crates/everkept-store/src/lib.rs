@@ -85,6 +85,8 @@ pub trait Store: Send + Sync {
     fn pack(&self, session: SessionId, turn: TurnId) -> Answer<'_, ()>;
     /// Brings the full-text index up to date, a bounded piece at a time; true when nothing is left.
     fn index(&self) -> Answer<'_, bool>;
+    /// Forgets a piece of the kept answers whose time is over; true when none is left.
+    fn forget_expired(&self) -> Answer<'_, bool>;
 
     /// Every session there is, the trash included, by id; for `verify`.
     fn all_sessions(&self, after: Option<SessionId>, limit: u32) -> Answer<'_, Vec<SessionId>>;
@@ -169,6 +171,8 @@ pub struct EventsQuery {
     /// Up to and including; none is to the end.
     pub until: Option<u64>,
     pub limit: u32,
+    /// The answer ends with the event that makes it so many bytes or more; none is as many as there are.
+    pub max_bytes: Option<usize>,
     /// Empty: all kinds.
     pub kinds: Vec<String>,
     pub turn: Option<TurnId>,

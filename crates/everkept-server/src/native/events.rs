@@ -26,6 +26,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// Events read at a time to count them.
 const COUNTED: u32 = 1_000;
+/// The bytes of events after which a page ends, however few they are.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(read))
@@ -43,7 +45,7 @@ struct Listed {
     kind: Option<String>,
     turn: Option<String>,
     context: Option<u32>,
-    /// 1 to 1000; 50 when it is not given; pages only.
+    /// 1 to 1000; 50 when it is not given; a page of long events ends after 4 MiB; pages only.
     limit: Option<u32>,
     /// Answer `total` as well: how many events there are of the kind, turn and context; pages only.
     count: Option<bool>,
@@ -90,7 +92,16 @@ impl Wanted {
     }
 
     fn query(&self, session: SessionId, after: u64, until: Option<u64>, limit: u32) -> EventsQuery {
-        EventsQuery { session: Some(session), after, until, limit, kinds: self.kinds.clone(), turn: self.turn, context: self.context }
+        EventsQuery {
+            session: Some(session),
+            after,
+            until,
+            limit,
+            max_bytes: Some(PAGE_BYTES),
+            kinds: self.kinds.clone(),
+            turn: self.turn,
+            context: self.context,
+        }
     }
 }
 
@@ -135,9 +146,14 @@ async fn page(app: &App, caller: &Caller, ses: SessionId, wanted: Wanted, after:
         None => None,
     };
     let mut events = app.engine.events(caller, wanted.query(ses, after, until, limit + 1)).await?;
-    let has_more = events.len() > limit as usize;
-    events.truncate(limit as usize);
-    let mut body = Vec::from(&b"{\"items\":["[..]);
+    let bytes: usize = events.iter().map(|event| event.bytes.len()).sum();
+    // One more than is shown tells that there is more.
+    let has_more = events.len() > limit as usize || bytes >= PAGE_BYTES;
+    if has_more {
+        events.pop();
+    }
+    let mut body = Vec::with_capacity(bytes + events.len() + 128);
+    body.extend_from_slice(b"{\"items\":[");
     for (at, event) in events.iter().enumerate() {
         if at > 0 {
             body.push(b',');

@@ -9,6 +9,7 @@ use futures::{Stream, StreamExt};
 use serde::Deserialize;
 
 const PAGE: u32 = 1_000;
+const PAGE_BYTES: usize = 1024 * 1024;
 
 /// A piece of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +60,7 @@ pub(super) async fn text(app: &App, caller: &Caller, session: SessionId, turn: T
             session: Some(session),
             after,
             limit: PAGE,
+            max_bytes: Some(PAGE_BYTES),
             kinds: vec!["part.delta".to_owned()],
             turn: Some(turn),
             ..EventsQuery::default()

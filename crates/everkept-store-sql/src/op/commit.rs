@@ -172,9 +172,6 @@ async fn put_session<T: Tx>(tx: &mut T, session: &Session, events: &[Event]) -> 
         Arg::Blob(&record),
     ];
     tx.exec(sql, &args).await?;
-    if events.iter().any(may_change_title) {
-        to_index(tx, (&session.id).into(), 0).await?;
-    }
     Ok(())
 }
 
@@ -182,13 +179,6 @@ fn may_take_thread(event: &Event) -> bool {
     match &event.body {
         Body::SessionCreated(_) | Body::SessionForked(_) | Body::SessionRestored(_) => true,
         body => matches!(body, Body::SessionUpdated(data) if data.thread.is_some()),
-    }
-}
-
-fn may_change_title(event: &Event) -> bool {
-    match &event.body {
-        Body::SessionCreated(_) | Body::SessionForked(_) => true,
-        body => matches!(body, Body::SessionUpdated(data) if data.title.is_some()),
     }
 }
 
@@ -221,9 +211,6 @@ async fn put_message<T: Tx>(tx: &mut T, write: &LogWrite, message: &MessageRecor
         message.last_seq.map(int).into(),
     ];
     tx.exec(sql, &args).await?;
-    if message.last_seq.is_some() {
-        to_index(tx, (&write.session).into(), message.first_seq).await?;
-    }
     Ok(())
 }
 
@@ -260,10 +247,5 @@ async fn put_owed<T: Tx>(tx: &mut T, write: &LogWrite, effects: &[Effect]) -> Re
     }
     let sql = "INSERT INTO owed (session, effects) VALUES ($1, $2) ON CONFLICT (session) DO UPDATE SET effects = excluded.effects";
     tx.exec(sql, &[(&write.session).into(), Arg::Blob(&json(&effects))]).await?;
-    Ok(())
-}
-
-async fn to_index<T: Tx>(tx: &mut T, log: Arg<'_>, place: u64) -> Result<(), Stop> {
-    tx.exec("INSERT INTO to_index (log, place) VALUES ($1, $2)", &[log, int(place)]).await?;
     Ok(())
 }

@@ -8,21 +8,18 @@ use super::{
 };
 use crate::{
     packed,
-    tx::{Arg, Row, Tx, int},
+    tx::{Arg, Columns, Tx, int},
 };
 use bytes::Bytes;
 use everkept_core::{Body, SessionId};
 use everkept_store::{CHAIN_START, Chain, EventsQuery, StoredEvent, link, sum};
-use std::fmt::Write;
-
-/// How many rows are read at a time.
-const PIECE: u64 = 512;
+use std::{fmt::Write, ops::ControlFlow};
 
 pub async fn events<T: Tx>(tx: &mut T, query: &EventsQuery) -> Result<Vec<StoredEvent>, Stop> {
     let Some(session) = query.session else { return Ok(Vec::new()) };
     let after = query.after.max(first_of_turn(tx, query).await?);
     let until = query.until.unwrap_or(u64::MAX);
-    let mut found = Found { session, events: Vec::new(), limit: query.limit as usize };
+    let mut found = Found::new(session, query);
     for segment in segments(tx, session).await? {
         let from = segment.from.max(after);
         let to = segment.to.min(until);
@@ -35,7 +32,7 @@ pub async fn events<T: Tx>(tx: &mut T, query: &EventsQuery) -> Result<Vec<Stored
 
 /// The events that stand in the session's own log, without what it inherited.
 pub async fn own_events<T: Tx>(tx: &mut T, session: SessionId, query: &EventsQuery) -> Result<Vec<StoredEvent>, Stop> {
-    let mut found = Found { session, events: Vec::new(), limit: query.limit as usize };
+    let mut found = Found::new(session, query);
     let segment = Segment { log: session, from: query.after, to: query.until.unwrap_or(OPEN).min(OPEN) };
     read_segment(tx, query, segment, &mut found).await?;
     Ok(found.events)
@@ -49,30 +46,15 @@ async fn first_of_turn<T: Tx>(tx: &mut T, query: &EventsQuery) -> Result<u64, St
 }
 
 async fn read_segment<T: Tx>(tx: &mut T, query: &EventsQuery, segment: Segment, found: &mut Found) -> Result<(), Stop> {
-    let sql = sql_for(query);
-    let mut from = segment.from;
-    while !found.is_full() {
-        let piece = PIECE.min(found.missing());
-        let mut args = vec![(&segment.log).into(), int(from), int(segment.to), int(piece)];
-        args.extend(query.kinds.iter().map(|kind| Arg::Text(kind)));
-        args.extend(query.turn.as_ref().map(Arg::from));
-        args.extend(query.context.map(|context| Arg::Int(context.into())));
-        let rows = tx.rows(&sql, &args).await?;
-        let last_piece = (rows.len() as u64) < piece;
-        for row in rows {
-            if found.is_full() {
-                return Ok(());
-            }
-            let row = EventRow::read(row)?;
-            let last = row.seq;
-            row.unpack(&segment, found)?;
-            from = last;
-        }
-        if last_piece {
-            break;
-        }
-    }
-    Ok(())
+    let mut args = vec![(&segment.log).into(), int(segment.from), int(segment.to)];
+    args.extend(query.kinds.iter().map(|kind| Arg::Text(kind)));
+    args.extend(query.turn.as_ref().map(Arg::from));
+    args.extend(query.context.map(|context| Arg::Int(context.into())));
+    let take = |row: &dyn Columns| {
+        found.unpack(row, &segment)?;
+        Ok(if found.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    };
+    tx.each(&sql_for(query), &args, take).await
 }
 
 fn sql_for(query: &EventsQuery) -> String {
@@ -80,7 +62,7 @@ fn sql_for(query: &EventsQuery) -> String {
     let mut sql = "SELECT seq, count, kind, sum, body FROM event WHERE log = $1 AND seq > $2
         AND seq <= COALESCE((SELECT MIN(seq) FROM event WHERE log = $1 AND seq >= $3), $3) AND seq - count < $3"
         .to_owned();
-    let mut number = 4;
+    let mut number = 3;
     if !query.kinds.is_empty() {
         sql.push_str(" AND kind IN (");
         for at in 0..query.kinds.len() {
@@ -97,7 +79,7 @@ fn sql_for(query: &EventsQuery) -> String {
         number += 1;
         write!(sql, " AND context = ${number}").expect("writing to a String cannot fail");
     }
-    sql.push_str(" ORDER BY seq LIMIT $4");
+    sql.push_str(" ORDER BY seq");
     sql
 }
 
@@ -105,46 +87,51 @@ struct Found {
     session: SessionId,
     events: Vec<StoredEvent>,
     limit: usize,
+    bytes: usize,
+    max_bytes: usize,
+    /// The kind of the last row: most are of the same kind as the one before.
+    kind: &'static str,
 }
 
 impl Found {
-    fn missing(&self) -> u64 {
-        (self.limit - self.events.len()) as u64
+    fn new(session: SessionId, query: &EventsQuery) -> Self {
+        let max_bytes = query.max_bytes.unwrap_or(usize::MAX);
+        Found { session, events: Vec::new(), limit: query.limit as usize, bytes: 0, max_bytes, kind: "" }
     }
 
     fn is_full(&self) -> bool {
-        self.events.len() >= self.limit
-    }
-}
-
-struct EventRow {
-    seq: u64,
-    count: u64,
-    kind: String,
-    sum: i64,
-    body: Vec<u8>,
-}
-
-impl EventRow {
-    fn read(mut row: Row) -> Result<Self, Stop> {
-        Ok(EventRow { seq: row.number(0)?, count: row.number(1)?, kind: row.text(2)?, sum: row.int(3)?, body: row.blob(4)? })
+        self.events.len() >= self.limit || self.bytes >= self.max_bytes
     }
 
     /// Adds those of the row's events that lie in the segment and still fit.
-    fn unpack(self, segment: &Segment, found: &mut Found) -> Result<(), Stop> {
-        let first = (self.seq + 1).saturating_sub(self.count);
-        let corrupt = Stop::Corrupt(found.session, first.max(segment.from + 1));
-        let known = Body::KINDS.iter().find(|kind| **kind == self.kind);
-        let Some(&kind) = known.filter(|_| i64::from_be_bytes(sum(&self.body)) == self.sum) else { return Err(corrupt) };
-        if self.count == 1 {
-            found.events.push(StoredEvent { seq: self.seq, kind, bytes: self.body.into() });
+    fn unpack(&mut self, row: &dyn Columns, segment: &Segment) -> Result<(), Stop> {
+        let (seq, count, kind, kept, body) = (row.number(0)?, row.number(1)?, row.text(2)?, row.int(3)?, row.blob(4)?);
+        let first = (seq + 1).saturating_sub(count);
+        let corrupt = Stop::Corrupt(self.session, first.max(segment.from + 1));
+        if kind != self.kind {
+            let Some(known) = Body::KINDS.iter().find(|known| **known == kind) else { return Err(corrupt) };
+            self.kind = known;
+        }
+        if i64::from_be_bytes(sum(body)) != kept {
+            return Err(corrupt);
+        }
+        if count == 1 {
+            self.add(seq, Bytes::copy_from_slice(body));
             return Ok(());
         }
-        let bodies = packed::unpack(&self.body, first).filter(|bodies| bodies.len() as u64 == self.count).ok_or(corrupt)?;
-        let wanted = (first..).zip(bodies).filter(|(seq, _)| *seq > segment.from && *seq <= segment.to);
-        let missing = found.limit - found.events.len();
-        found.events.extend(wanted.take(missing).map(|(seq, bytes)| StoredEvent { seq, kind, bytes: Bytes::from(bytes) }));
+        let bodies = packed::unpack(body, first).filter(|bodies| bodies.len() as u64 == count).ok_or(corrupt)?;
+        for (seq, bytes) in (first..).zip(bodies).filter(|(seq, _)| *seq > segment.from && *seq <= segment.to) {
+            if self.is_full() {
+                break;
+            }
+            self.add(seq, bytes.into());
+        }
         Ok(())
+    }
+
+    fn add(&mut self, seq: u64, bytes: Bytes) {
+        self.bytes += bytes.len();
+        self.events.push(StoredEvent { seq, kind: self.kind, bytes });
     }
 }
 

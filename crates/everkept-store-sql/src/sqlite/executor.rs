@@ -5,14 +5,14 @@
 use super::{fault::sql_fault, search};
 use crate::{
     op::Stop,
-    tx::{Arg, Row, SqlFault, Tx, Value},
+    tx::{Arg, Columns, Row, SqlFault, Tx, Value, unexpected},
 };
 use futures::FutureExt;
 use rusqlite::{
     CachedStatement, Connection, ToSql,
     types::{ToSqlOutput, ValueRef},
 };
-use std::path::Path;
+use std::{ops::ControlFlow, path::Path};
 
 /// One connection inside a transaction that somebody else begins and ends.
 pub struct SqliteTx<'a> {
@@ -46,6 +46,23 @@ impl<'a> SqliteTx<'a> {
         statement.raw_execute().map(|changed| changed as u64).map_err(|error| self.fault(&error))
     }
 
+    fn each_now(
+        &self,
+        sql: &str,
+        args: &[Arg<'_>],
+        mut take: impl FnMut(&dyn Columns) -> Result<ControlFlow<()>, Stop>,
+    ) -> Result<(), Stop> {
+        let fault = |error: rusqlite::Error| Stop::Sql(self.fault(&error));
+        let mut statement = self.prepare(sql, args).map_err(fault)?;
+        let mut rows = statement.raw_query();
+        while let Some(row) = rows.next().map_err(fault)? {
+            if take(row)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn rows_now(&self, sql: &str, args: &[Arg<'_>]) -> Result<Vec<Row>, SqlFault> {
         let read = || {
             let mut statement = self.prepare(sql, args)?;
@@ -70,6 +87,15 @@ impl Tx for SqliteTx<'_> {
         std::future::ready(self.rows_now(sql, args))
     }
 
+    fn each(
+        &mut self,
+        sql: &str,
+        args: &[Arg<'_>],
+        take: impl FnMut(&dyn Columns) -> Result<ControlFlow<()>, Stop>,
+    ) -> impl Future<Output = Result<(), Stop>> {
+        std::future::ready(self.each_now(sql, args, take))
+    }
+
     fn search_condition(number: usize) -> String {
         search::condition(number)
     }
@@ -82,6 +108,20 @@ impl Tx for SqliteTx<'_> {
 /// What an operation answers on SQLite, where nothing is ever waited for.
 pub fn answer<R>(operation: impl Future<Output = Result<R, Stop>>) -> Result<R, Stop> {
     operation.now_or_never().expect("every statement of SQLite answers inside the call")
+}
+
+impl Columns for rusqlite::Row<'_> {
+    fn int(&self, at: usize) -> Result<i64, Stop> {
+        self.get_ref(at).ok().and_then(|value| value.as_i64().ok()).ok_or_else(|| unexpected(at))
+    }
+
+    fn text(&self, at: usize) -> Result<&str, Stop> {
+        self.get_ref(at).ok().and_then(|value| value.as_str().ok()).ok_or_else(|| unexpected(at))
+    }
+
+    fn blob(&self, at: usize) -> Result<&[u8], Stop> {
+        self.get_ref(at).ok().and_then(|value| value.as_blob().ok()).ok_or_else(|| unexpected(at))
+    }
 }
 
 fn value(value: ValueRef<'_>) -> Value {

@@ -39,6 +39,7 @@ pub fn sql_fault(error: &Error, directory: &Path) -> SqlFault {
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => SqlFault::Busy,
         ErrorCode::ReadOnly => SqlFault::ReadOnly(text),
         ErrorCode::SystemIoFailure if may_be_space(code.extended_code) && is_full(directory) => SqlFault::Full,
+        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => SqlFault::Damaged(text),
         ErrorCode::SystemIoFailure | ErrorCode::CannotOpen => SqlFault::Storage(format!("{text} (code {})", code.extended_code)),
         _ => SqlFault::Refused(text),
     }
@@ -62,7 +63,7 @@ fn is_full(directory: &Path) -> bool {
 pub fn problem(fault: SqlFault) -> Problem {
     match fault {
         SqlFault::Full => Problem::Full,
-        SqlFault::Storage(text) | SqlFault::Refused(text) => Problem::Failed(text),
+        SqlFault::Storage(text) | SqlFault::Damaged(text) | SqlFault::Refused(text) => Problem::Failed(text),
         SqlFault::Busy => Problem::Locked,
         SqlFault::ReadOnly(text) => Problem::ReadOnly(text),
     }

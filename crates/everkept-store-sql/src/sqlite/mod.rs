@@ -32,6 +32,7 @@ pub use files::Files;
 use files::SystemFiles;
 use futures::FutureExt;
 use open::WriteBack;
+use search::{Behind, Changed, Indexer};
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -50,6 +51,12 @@ const WRITE_QUEUE: usize = 1_024;
 /// The most reads that wait for a reader.
 const READ_QUEUE: usize = 1_024;
 
+/// The most pieces of indexing that wait for their turn.
+const INDEX_QUEUE: usize = 64;
+
+/// Something for the thread that indexes, which answers by itself.
+type Indexing = Box<dyn FnOnce(&mut Indexer, &Health) + Send>;
+
 /// Who executes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -64,18 +71,25 @@ pub struct SqliteStore {
     directory: PathBuf,
     files: Arc<dyn Files>,
     health: Arc<Health>,
+    behind: Arc<Behind>,
     runner: Runner,
 }
 
 enum Runner {
     Threads(Threads),
-    Inline(Mutex<Writer>),
+    /// The indexer goes first, so that the writer is the one to close the files.
+    Inline {
+        indexer: Mutex<Indexer>,
+        writer: Mutex<Writer>,
+    },
 }
 
 struct Threads {
     /// Both are taken away when the store closes.
     writes: Option<mpsc::Sender<Box<dyn Job>>>,
     reads: Option<mpsc::Sender<readers::Read>>,
+    indexing: Option<mpsc::Sender<Indexing>>,
+    indexer: Option<JoinHandle<()>>,
     readers: Vec<JoinHandle<()>>,
     writer: Option<JoinHandle<()>>,
     backups: Mutex<Vec<JoinHandle<()>>>,
@@ -102,11 +116,15 @@ impl SqliteStore {
         let health = Arc::new(Health::default());
         let connection = open::open_writer(directory, &*files, write_back)?;
         let writer = Writer::new(connection, directory, Arc::clone(&health))?;
+        let behind = Arc::new(Behind::default());
+        let indexer = Indexer::open(directory, Arc::clone(&files), Arc::clone(&behind))?;
         let runner = match mode {
-            Mode::Inline => Runner::Inline(Mutex::new(writer)),
-            Mode::Threads { readers } => Runner::Threads(Threads::start(directory, &*files, writer, readers.max(1))?),
+            Mode::Inline => Runner::Inline { indexer: Mutex::new(indexer), writer: Mutex::new(writer) },
+            Mode::Threads { readers } => {
+                Runner::Threads(Threads::start(directory, &*files, writer, (indexer, Arc::clone(&health)), readers.max(1))?)
+            }
         };
-        Ok(SqliteStore { directory: directory.to_owned(), files, health, runner })
+        Ok(SqliteStore { directory: directory.to_owned(), files, health, behind, runner })
     }
 
     /// Lets the file grow to so many pages of 4 KiB and no further, but never below what it has; none is no limit. Beyond
@@ -124,7 +142,7 @@ impl SqliteStore {
         let (reply, answer) = oneshot::channel();
         let job = Box::new(Write { doing, wall, body, said: None, reply });
         match &self.runner {
-            Runner::Inline(writer) => {
+            Runner::Inline { writer, .. } => {
                 let mut writer = held(writer);
                 writer.write(&mut vec![job]);
                 writer.checkpoint(true);
@@ -151,13 +169,52 @@ impl SqliteStore {
         Box::pin(written.map(move |answer| answer.map_err(|fault| store_fault(fault, &doing()))))
     }
 
+    /// A read that may go through the full-text index, which one connection has open.
+    fn search<R: Send + 'static>(
+        &self,
+        doing: &'static str,
+        query: SessionsQuery,
+        body: impl Fn(&mut SqliteTx<'_>, &SessionsQuery) -> Result<R, Stop> + Send + 'static,
+    ) -> Answer<'_, R> {
+        if query.search.is_none() {
+            return self.read(move || doing.into(), move |tx| body(tx, &query));
+        }
+        self.index_by(move |indexer, health| indexer.search(health, doing, |tx| body(tx, &query)))
+    }
+
+    fn index_by<R: Send + 'static>(
+        &self,
+        body: impl FnOnce(&mut Indexer, &Health) -> Result<R, StoreFault> + Send + 'static,
+    ) -> Answer<'_, R> {
+        match &self.runner {
+            Runner::Inline { indexer, .. } => {
+                let mut indexer = indexer.lock().unwrap_or_else(PoisonError::into_inner);
+                Box::pin(std::future::ready(body(&mut indexer, &self.health)))
+            }
+            Runner::Threads(threads) => {
+                let (reply, answer) = oneshot::channel();
+                let step: Indexing = Box::new(move |indexer, health| {
+                    // Nobody waits any more: what was indexed stays so.
+                    let _ = reply.send(body(indexer, health));
+                });
+                Box::pin(async move {
+                    let Some(indexing) = &threads.indexing else { return Err(closed()) };
+                    if indexing.send(step).await.is_err() {
+                        return Err(closed());
+                    }
+                    answer.await.unwrap_or_else(|_| Err(closed()))
+                })
+            }
+        }
+    }
+
     fn read<R: Send + 'static>(
         &self,
         doing: impl Fn() -> String + Send + 'static,
         body: impl FnOnce(&mut SqliteTx<'_>) -> Result<R, Stop> + Send + 'static,
     ) -> Answer<'_, R> {
         match &self.runner {
-            Runner::Inline(writer) => {
+            Runner::Inline { writer, .. } => {
                 let writer = held(writer);
                 let found = readers::read(&writer.connection, &self.directory, &self.health, doing, body);
                 Box::pin(std::future::ready(found))
@@ -182,12 +239,32 @@ impl SqliteStore {
 }
 
 impl Threads {
-    fn start(directory: &Path, files: &dyn Files, writer: Writer, readers: usize) -> Result<Self, StoreFault> {
+    fn start(
+        directory: &Path,
+        files: &dyn Files,
+        writer: Writer,
+        (mut indexer, health): (Indexer, Arc<Health>),
+        readers: usize,
+    ) -> Result<Self, StoreFault> {
         let (writes, jobs) = mpsc::channel(WRITE_QUEUE);
         let (reads, waiting) = mpsc::channel(READ_QUEUE);
+        let (indexing, mut steps) = mpsc::channel::<Indexing>(INDEX_QUEUE);
         let waiting = Arc::new(Mutex::new(waiting));
-        let mut threads =
-            Threads { writes: Some(writes), reads: Some(reads), readers: Vec::new(), writer: None, backups: Mutex::new(Vec::new()) };
+        let mut threads = Threads {
+            writes: Some(writes),
+            reads: Some(reads),
+            indexing: Some(indexing),
+            indexer: None,
+            readers: Vec::new(),
+            writer: None,
+            backups: Mutex::new(Vec::new()),
+        };
+        let step = move || {
+            while let Some(step) = steps.blocking_recv() {
+                step(&mut indexer, &health);
+            }
+        };
+        threads.indexer = Some(spawn("store-indexer", step)?);
         for _ in 0..readers {
             let connection = open::open_reader(directory, files)?;
             let waiting = Arc::clone(&waiting);
@@ -202,8 +279,9 @@ impl Drop for Threads {
     /// The readers first, so that the writer is the one to close the file.
     fn drop(&mut self) {
         self.reads = None;
+        self.indexing = None;
         let backups = self.backups.get_mut().unwrap_or_else(PoisonError::into_inner);
-        backups.drain(..).chain(self.readers.drain(..)).for_each(join);
+        backups.drain(..).chain(self.readers.drain(..)).chain(self.indexer.take()).for_each(join);
         self.writes = None;
         self.writer.take().into_iter().for_each(join);
     }
@@ -242,7 +320,12 @@ impl Store for SqliteStore {
     fn commit(&self, commit: Commit) -> Answer<'_, Vec<Vec<StoredEvent>>, CommitFault> {
         let session = commit.writes.first().map(|write| write.session);
         let doing = move || session.map_or_else(|| "commit".to_owned(), |session| format!("commit to session {session}"));
-        self.write(doing, Some(commit.wall), move |tx| answer(op::commit(tx, &commit)))
+        let sessions = commit.writes.iter().map(|write| write.session).collect();
+        let changed = Changed { sessions, behind: Arc::clone(&self.behind) };
+        self.write(doing, Some(commit.wall), move |tx| {
+            let _goes_with_it = &changed;
+            answer(op::commit(tx, &commit))
+        })
     }
 
     fn take(&self, session: SessionId) -> Answer<'_, Option<Head>> {
@@ -268,11 +351,11 @@ impl Store for SqliteStore {
     }
 
     fn sessions(&self, query: SessionsQuery) -> Answer<'_, Page<Session>> {
-        self.read(|| "list sessions".into(), move |tx| answer(op::sessions(tx, &query)))
+        self.search("list sessions", query, |tx, query| answer(op::sessions(tx, query)))
     }
 
     fn count_sessions(&self, query: SessionsQuery) -> Answer<'_, u64> {
-        self.read(|| "count sessions".into(), move |tx| answer(op::count_sessions(tx, &query)))
+        self.search("count sessions", query, |tx, query| answer(op::count_sessions(tx, query)))
     }
 
     fn children(&self, session: SessionId) -> Answer<'_, Vec<Session>> {
@@ -353,7 +436,11 @@ impl Store for SqliteStore {
     }
 
     fn index(&self) -> Answer<'_, bool> {
-        self.put(|| "bring the full-text index up to date".into(), |tx| answer(search::index(tx)))
+        self.index_by(|indexer, health| indexer.step(health))
+    }
+
+    fn forget_expired(&self) -> Answer<'_, bool> {
+        self.put(|| "forget answers whose time is over".into(), |tx| answer(op::forget_expired(tx)))
     }
 
     fn all_sessions(&self, after: Option<SessionId>, limit: u32) -> Answer<'_, Vec<SessionId>> {
@@ -373,7 +460,7 @@ impl Store for SqliteStore {
             return Box::pin(std::future::ready(Err(not_done(problem, "make a backup"))));
         }
         match &self.runner {
-            Runner::Inline(_) => Box::pin(std::future::ready(backup::backup_of(&self.directory, &*self.files, &to))),
+            Runner::Inline { .. } => Box::pin(std::future::ready(backup::backup_of(&self.directory, &*self.files, &to))),
             Runner::Threads(threads) => {
                 let (reply, answer) = oneshot::channel();
                 let (directory, files) = (self.directory.clone(), Arc::clone(&self.files));

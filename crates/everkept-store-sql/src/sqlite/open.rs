@@ -89,7 +89,7 @@ pub async fn limit_pages(tx: &mut SqliteTx<'_>, pages: Option<u32>) -> Result<()
     Ok(())
 }
 
-fn connect(path: &Path, files: &dyn Files, flags: OpenFlags) -> Result<Connection, StoreFault> {
+pub fn connect(path: &Path, files: &dyn Files, flags: OpenFlags) -> Result<Connection, StoreFault> {
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = match files.vfs() {
         None => Connection::open_with_flags(path, flags),
@@ -154,7 +154,7 @@ fn wal(path: &Path) -> PathBuf {
     beside(path, "-wal")
 }
 
-fn beside(path: &Path, ending: &str) -> PathBuf {
+pub fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     name.into()

@@ -22,7 +22,7 @@ fn d4_after_a_commit_that_failed_nothing_is_answered_until_a_new_start() {
     let directory = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(directory.path(), Mode::Inline).unwrap();
     let (session, commit) = begun(&store);
-    let Runner::Inline(writer) = &store.runner else { panic!("the store is inline") };
+    let Runner::Inline { writer, .. } = &store.runner else { panic!("the store is inline") };
     held(writer).connection.commit_hook(Some(|| true)).unwrap();
     let fault = block_on(store.commit(commit.clone())).unwrap_err();
     let CommitFault::Store(StoreFault { problem: Problem::Failed(_), may_have_happened: true, .. }) = fault else {
@@ -98,6 +98,19 @@ impl crate::tx::Tx for Planned<'_> {
         self.tx.rows(sql, args).await
     }
 
+    async fn each(
+        &mut self,
+        sql: &str,
+        args: &[crate::tx::Arg<'_>],
+        take: impl FnMut(&dyn crate::tx::Columns) -> Result<std::ops::ControlFlow<()>, Stop>,
+    ) -> Result<(), Stop> {
+        for mut row in self.tx.rows(&format!("EXPLAIN QUERY PLAN {sql}"), args).await? {
+            let step = row.text(3).unwrap();
+            self.plans.push(format!("{step} | {sql}"));
+        }
+        self.tx.each(sql, args, take).await
+    }
+
     fn search_condition(number: usize) -> String {
         SqliteTx::search_condition(number)
     }
@@ -113,9 +126,9 @@ fn no_list_is_read_through_or_sorted() {
     let directory = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(directory.path(), Mode::Inline).unwrap();
     let (session, _) = begun(&store);
-    let Runner::Inline(writer) = &store.runner else { panic!("the store is inline") };
-    let writer = held(writer);
-    let mut planned = Planned { tx: SqliteTx::new(&writer.connection, directory.path()), plans: Vec::new() };
+    let Runner::Inline { indexer, .. } = &store.runner else { panic!("the store is inline") };
+    let indexer = indexer.lock().unwrap();
+    let mut planned = Planned { tx: SqliteTx::new(&indexer.connection, directory.path()), plans: Vec::new() };
     let tx = &mut planned;
     block_on(async {
         let before = Some((Timestamp(i64::MAX), session));

@@ -89,15 +89,17 @@ where
     }
 
     fn settle(self: Box<Self>, fate: Result<(), Fate>) {
-        let doing = &self.doing;
-        let answer = match (fate, self.said) {
+        let Write { doing, body, said, reply, .. } = *self;
+        // What goes with the write ends before anybody hears of it.
+        drop(body);
+        let answer = match (fate, said) {
             (Ok(()), Some(Ok(answer))) => Ok(answer),
             (Ok(()), Some(Err(stop))) => Err(commit_fault(stop, &doing())),
             (Ok(()), None) => Err(not_done(Problem::Failed("the job was never begun".into()), &doing()).into()),
             (Err(Fate { problem, may_have_happened }), _) => Err(StoreFault { problem, doing: doing(), may_have_happened }.into()),
         };
         // Nobody waits any more: what was done stays done.
-        let _ = self.reply.send(answer);
+        let _ = reply.send(answer);
     }
 }
 
@@ -198,8 +200,8 @@ impl Writer {
             Ran::Done => Ok(true),
             Ran::Refused => Ok(false),
             // An error can end SQLite's transaction by itself; then nothing of the batch is left.
-            Ran::Stopped(fault @ SqlFault::Refused(_)) if self.connection.is_autocommit() => Err(fault),
-            Ran::Stopped(SqlFault::Refused(_)) => Ok(false),
+            Ran::Stopped(fault @ (SqlFault::Refused(_) | SqlFault::Damaged(_))) if self.connection.is_autocommit() => Err(fault),
+            Ran::Stopped(SqlFault::Refused(_) | SqlFault::Damaged(_)) => Ok(false),
             Ran::Stopped(fault @ (SqlFault::Full | SqlFault::Storage(_) | SqlFault::ReadOnly(_) | SqlFault::Busy)) => Err(fault),
         }
     }
@@ -208,7 +210,7 @@ impl Writer {
     fn give_up(&mut self, fault: SqlFault) -> Fate {
         match &fault {
             SqlFault::Storage(why) | SqlFault::ReadOnly(why) => self.fail(why),
-            SqlFault::Full | SqlFault::Busy | SqlFault::Refused(_) => {}
+            SqlFault::Full | SqlFault::Busy | SqlFault::Refused(_) | SqlFault::Damaged(_) => {}
         }
         if !self.connection.is_autocommit()
             && let Err(rollback) = self.connection.execute_batch("ROLLBACK")
@@ -249,7 +251,7 @@ impl Writer {
             Err(error) => match sql_fault(&error, &self.directory) {
                 // The log keeps everything; there may be space for it later.
                 SqlFault::Full | SqlFault::Busy => self.wal_pages.store(0, Ordering::Relaxed),
-                fault @ (SqlFault::Storage(_) | SqlFault::ReadOnly(_) | SqlFault::Refused(_)) => {
+                fault @ (SqlFault::Storage(_) | SqlFault::ReadOnly(_) | SqlFault::Refused(_) | SqlFault::Damaged(_)) => {
                     self.fail(&format!("the write-ahead log could not be moved: {}", problem(fault)));
                 }
             },

@@ -11,6 +11,7 @@ mod inline;
 mod opening;
 mod packing;
 mod restart;
+mod search;
 mod threads;
 
 use everkept_core::{Command, SessionId, TurnId};

@@ -35,6 +35,13 @@ pub async fn o1_events_are_numbered_from_one_without_a_gap(stores: &impl Stores)
         assert_eq!(numbers(&page), [4, 5]);
         assert!(ok(store.events(EventsQuery { after: head, ..query(session) })).await.is_empty());
         assert!(ok(store.events(EventsQuery { limit: 0, ..query(session) })).await.is_empty());
+        let all = ok(store.events(query(session))).await;
+        for count in 1..all.len() {
+            let bytes = all[..count].iter().map(|event| event.bytes.len()).sum();
+            let found = |max_bytes| store.events(EventsQuery { max_bytes: Some(max_bytes), ..query(session) });
+            assert_eq!(ok(found(bytes)).await, all[..count], "the last one reaches the bound");
+            assert_eq!(ok(found(bytes + 1)).await, all[..=count], "the last one passes the bound");
+        }
     }
     let unknown: SessionId = id(SessionId::PREFIX, 999);
     assert!(log(&*store, unknown).await.is_empty());

@@ -197,6 +197,13 @@ impl Store for MemoryStore {
         ready(Ok(true))
     }
 
+    fn forget_expired(&self) -> Answer<'_, bool> {
+        let mut kept = self.kept();
+        let now = kept.wall;
+        kept.answers.retain(|_, answer| answer.is_kept_at(now));
+        ready(Ok(true))
+    }
+
     fn all_sessions(&self, after: Option<SessionId>, limit: u32) -> Answer<'_, Vec<SessionId>> {
         let kept = self.kept();
         let later = kept.logs.keys().filter(|id| after.is_none_or(|after| **id > after));

@@ -33,7 +33,8 @@ impl Kept {
     pub fn events(&self, query: &EventsQuery) -> Vec<StoredEvent> {
         let Some(session) = query.session else { return Vec::new() };
         let until = query.until.unwrap_or(u64::MAX);
-        let mut found = Vec::new();
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        let max_bytes = query.max_bytes.unwrap_or(usize::MAX);
         for segment in self.segments(session) {
             let log = &self.logs[&segment.log];
             let own = log.own(segment.from.max(query.after), segment.to.min(until)).iter();
@@ -42,7 +43,13 @@ impl Kept {
                     && (query.turn.is_none() || query.turn == kept.event.turn)
                     && query.context.is_none_or(|context| context == kept.event.context)
             });
-            found.extend(fits.take(query.limit as usize - found.len()).map(|kept| kept.stored.clone()));
+            for kept in fits.take(query.limit as usize - found.len()) {
+                if bytes >= max_bytes {
+                    return found;
+                }
+                bytes += kept.stored.bytes.len();
+                found.push(kept.stored.clone());
+            }
         }
         found
     }
