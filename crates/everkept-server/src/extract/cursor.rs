@@ -16,9 +16,10 @@ impl Cursor {
         BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(place).expect("a place is numbers and ids"))
     }
 
-    pub fn read<T: DeserializeOwned>(field: &str, text: &str) -> Result<T, Failed> {
-        let place = BASE64_URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        place.ok_or_else(|| Failed::field(field, "is not a cursor of this list"))
+    pub fn read<T: DeserializeOwned + Serialize>(field: &str, text: &str) -> Result<T, Failed> {
+        let place: Option<T> = BASE64_URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        // Other words for the same place were not written here.
+        place.filter(|place| Self::write(place) == text).ok_or_else(|| Failed::field(field, "is not a cursor of this list"))
     }
 }
 
@@ -28,5 +29,21 @@ pub(crate) fn bounded(field: &str, limit: Option<u32>) -> Result<u32, Failed> {
         None => Ok(DEFAULT_LIMIT),
         Some(limit @ 1..=MAX_LIMIT) => Ok(limit),
         Some(_) => Err(Failed::field(field, format!("must be between 1 and {MAX_LIMIT}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_we_wrote_ourselves_is_a_cursor() {
+        let read = |text: &str| Cursor::read::<(i64, String)>("cursor", text).ok();
+        let written = Cursor::write(&(7, "ses_1"));
+        assert_eq!(read(&written), Some((7, "ses_1".to_owned())));
+        for other in [r#"[7, "ses_1"]"#, r#"[7,"ses_\u0031"]"#, r#" [7,"ses_1"]"#, r#"[7]"#, ""] {
+            assert_eq!(read(&BASE64_URL_SAFE_NO_PAD.encode(other)), None, "{other}");
+        }
+        assert_eq!(read(&format!("{written}=")), None);
     }
 }
