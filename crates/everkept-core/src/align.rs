@@ -4,6 +4,7 @@
 
 use crate::state::{Slot, SlotKind, State};
 use crate::{MessageId, Role, TextDigest, TurnId, TurnState};
+use std::collections::BTreeSet;
 
 /// A message as it was sent: its role and the digest of its joined text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,32 +38,46 @@ struct Unit {
     end: Option<u64>,
 }
 
-/// System messages are left out of the comparison: clients rewrite them freely.
+/// System messages are left out of the comparison: clients rewrite them freely. Whether an answer that may be left out
+/// was, shows in what follows: where both could be, it counts as sent unless that leads to another conversation.
 pub fn align(state: &State, sent: &[SentMessage]) -> Aligned {
     let units = units(state);
-    let mut held = units.iter().enumerate().peekable();
+    let compared: Vec<_> = sent.iter().enumerate().filter(|(_, message)| message.role != Role::System).collect();
+    let (mut unit, mut next) = (0, 0);
     // After how many units how many messages are accounted for.
     let mut bounds = Vec::new();
-    let mut last_user = None;
-    for (at, message) in sent.iter().enumerate().filter(|(_, message)| message.role != Role::System) {
-        let matched = loop {
-            match held.next() {
-                None => return Aligned::New { from: from(sent, at) },
-                Some((n, unit)) if unit.role == message.role && unit.digest == message.digest => break (n, unit),
-                Some((n, unit)) if unit.optional => bounds.push((n + 1, at)),
-                Some((_, unit)) => {
-                    let (at, cut) = last_cut(state, &units, &bounds);
-                    return Aligned::Diverged { at, held: unit.message, cut };
-                }
+    // Where an answer was taken for sent that may have been left out, and what was accounted for by then.
+    let mut choices = Vec::new();
+    let mut tried = BTreeSet::new();
+    let mut parted = None;
+    while let Some(&(at, message)) = compared.get(next) {
+        let Some(held) = units.get(unit) else { return Aligned::New { from: from(sent, at) } };
+        let same = held.role == message.role && held.digest == message.digest;
+        if same && (!held.optional || tried.insert((unit, next))) {
+            if held.optional {
+                choices.push((unit, next, bounds.len()));
             }
-        };
-        bounds.push((matched.0 + 1, at + 1));
-        if matched.1.role == Role::User {
-            last_user = matched.1.turn;
+            next += 1;
+            bounds.push((unit + 1, at + 1));
+        } else if held.optional && !same {
+            bounds.push((unit + 1, at));
+        } else {
+            let first = *parted.get_or_insert_with(|| (last_cut(state, &units, &bounds), held.message));
+            let Some((chosen, message, accounted)) = choices.pop() else {
+                let ((at, cut), held) = first;
+                return Aligned::Diverged { at, held, cut };
+            };
+            (unit, next) = (chosen, message);
+            bounds.truncate(accounted);
+            bounds.push((unit + 1, compared[next].0));
         }
+        unit += 1;
     }
-    let ends_with_user = sent.iter().rev().find(|message| message.role != Role::System).is_some_and(|message| message.role == Role::User);
-    match last_user.filter(|_| ends_with_user) {
+    // Requests are never left out: the n-th that was sent is the n-th that is held.
+    let requests = compared.iter().filter(|(_, message)| message.role == Role::User).count();
+    let ends_with_request = compared.last().is_some_and(|(_, message)| message.role == Role::User);
+    let last = units.iter().filter(|unit| unit.role == Role::User).take(requests).last();
+    match last.and_then(|unit| unit.turn).filter(|_| ends_with_request) {
         Some(turn) => Aligned::Answered { turn },
         None => Aligned::Kept,
     }

@@ -164,6 +164,38 @@ fn a_cut_never_takes_along_what_was_not_sent() {
     assert_eq!(aligned(&world, &sent), diverged(2, message(3), end_of(&world, 1)));
 }
 
+/// Found by the fuzzer: the answer was taken for the failed one, and the recorded one was missed.
+#[test]
+fn an_answer_that_was_left_out_is_not_mistaken_for_the_same_words_after_it() {
+    let mut world = World::new();
+    world.ask_in_vain(1, "a", "x", TurnEnd::Failed);
+    world.run(record(8, Assistant, "x"));
+    world.ask(2, "b", "y");
+    let left_out = [(User, "a"), (Assistant, "x"), (User, "b"), (Assistant, "y"), (User, "c")];
+    assert_eq!(aligned(&world, &left_out), Aligned::New { from: 4 });
+    assert_eq!(aligned(&world, &left_out[..3]), Aligned::Answered { turn: turn(2) });
+    let given = [(User, "a"), (Assistant, "x"), (Assistant, "x"), (User, "b"), (Assistant, "y"), (User, "c")];
+    assert_eq!(aligned(&world, &given), Aligned::New { from: 5 });
+    let other = [(User, "a"), (Assistant, "x"), (User, "B")];
+    assert_eq!(aligned(&world, &other), diverged(2, message(8), end_of(&world, 1)), "as far as the first way led");
+}
+
+/// Every one of them may have been left out: there are more ways than anybody could try.
+#[test]
+fn many_answers_that_may_be_left_out_are_compared_in_no_time() {
+    let mut world = World::new();
+    world.ask_in_vain(1, "a", "x", TurnEnd::Interrupted);
+    for n in 2..60 {
+        world.run_all([go_on(n - 1, n), begin(n), say(n, "x"), end(n, TurnEnd::Interrupted)]);
+    }
+    let mut sent = vec![(User, "a")];
+    sent.extend([(Assistant, "x"); 40]);
+    assert_eq!(aligned(&world, &sent), Aligned::Kept);
+    world.ask(60, "b", "y");
+    sent.push((User, "c"));
+    assert!(matches!(aligned(&world, &sent), Aligned::Diverged { .. }));
+}
+
 #[test]
 fn a_fork_keeps_all_before_it_parts_although_something_was_reverted_there() {
     let mut world = world(&[("a", "x"), ("b", "y")]);
