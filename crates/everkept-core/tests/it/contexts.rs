@@ -180,6 +180,10 @@ fn a_fork_takes_over_the_thread_only_when_asked_to() {
     let released = Body::SessionUpdated(SessionUpdated { thread: Some(None), ..SessionUpdated::default() });
     assert_eq!(took.parent_events.into_iter().map(|event| event.body).collect::<Vec<_>>(), std::slice::from_ref(&released));
     check(&world, Command::ReleaseThread, Ok(vec![(None, released)]));
+    let left = fork(&world.state, forking(None), NOW).expect("allowed");
+    assert_eq!(left.parent_events, [], "nobody asked for it");
+    let took = fork(&World::new().state, Fork { take_thread: true, ..forking(None) }, NOW).expect("allowed");
+    assert_eq!(took.parent_events, [], "there is none to take");
     check(&World::new(), Command::ReleaseThread, Ok(vec![]));
 }
 
@@ -200,6 +204,38 @@ fn a_fork_is_cut_at_the_end_of_a_turn_and_never_through_one() {
     let between = format!("must be between 1 and {}", world.state.head);
     assert_eq!(cut(Some(Cut::Seq(0))), Err(Refusal::invalid("at", between.clone())));
     assert_eq!(cut(Some(Cut::Seq(world.state.head + 1))), Err(Refusal::invalid("at", between)));
+}
+
+#[test]
+fn a_fork_is_never_cut_through_a_message_of_several_events() {
+    let mut world = World::new();
+    let before = world.state.head;
+    world.run(record(9, Role::User, &"x".repeat(3 * MAX_DELTA_BYTES)));
+    let cut = |seq| fork(&world.state, forking(Some(Cut::Seq(seq))), NOW).map(|forked| forked.cut);
+    let within = Err(Refusal::invalid("at", format!("lies within message {}", message(9))));
+    for seq in before + 1..world.state.head {
+        assert_eq!(cut(seq), within, "{seq}");
+    }
+    assert!(world.state.head > before + 2);
+    assert_eq!((cut(before), cut(world.state.head)), (Ok(before), Ok(world.state.head)));
+}
+
+/// Else the log would be read for every fork.
+#[test]
+fn a_fork_behind_what_has_ended_is_made_from_the_state_and_one_before_an_end_is_not() {
+    let mut world = World::new();
+    world.ask(1, "a", "b");
+    let end_of_1 = world.state.head;
+    world.run(submit(2, "c"));
+    let queued = world.state.head;
+    world.run_all([begin(2), end(2, TurnEnd::Completed)]);
+    let shells = |world: &World, cut| child_shell(&world.state, cut).is_some();
+    let made: Vec<_> = [end_of_1, queued, world.state.head].into_iter().map(|cut| shells(&world, cut)).collect();
+    assert_eq!(made, [true, false, true]);
+    world.run(submit(3, "d"));
+    assert_eq!((shells(&world, end_of_1), shells(&world, world.state.head)), (true, false));
+    let shell = child_shell(&world.state, end_of_1).expect("it was");
+    assert_eq!((shell.head, shell.session), (end_of_1, world.state.session));
 }
 
 #[test]

@@ -229,6 +229,29 @@ fn absent_and_null_are_two_things_in_an_update() {
 }
 
 #[test]
+fn json_is_the_text_it_came_as_and_knows_how_deep_it_is() {
+    for (text, depth) in [
+        ("1", 0),
+        ("[]", 1),
+        ("[[],[],{}]", 2),
+        (r#"{"a":{"b":[1]},"c":[]}"#, 3),
+        (r#""[[{{""#, 0),
+        (r#"["]]",["["]]"#, 2),
+        (r#"["\"[[[",[]]"#, 2),
+        (r#"["\\",[[]]]"#, 3),
+    ] {
+        assert_eq!((json(text).depth(), json(text).get(), format!("{:?}", json(text))), (depth, text, text.to_owned()));
+    }
+    assert_ne!(json("1"), json("1.0"));
+}
+
+#[test]
+fn a_time_plus_a_duration_is_that_much_later_and_never_wraps() {
+    assert_eq!(Timestamp(5).plus(std::time::Duration::from_millis(2)), Timestamp(2_005));
+    assert_eq!(Timestamp(i64::MAX - 1).plus(std::time::Duration::MAX), Timestamp(i64::MAX));
+}
+
+#[test]
 fn a_digest_has_64_hex_digits_and_nothing_else() {
     let read = |text: &str| serde_json::from_str::<TextDigest>(&format!("\"{text}\""));
     assert_eq!(read(&"0f".repeat(32)).expect("a digest").to_string(), "0f".repeat(32));
