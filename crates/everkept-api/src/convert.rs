@@ -59,6 +59,8 @@ impl From<core::Session> for Session {
             revert: session.revert.map(text),
             compacting_at: session.compacting_at.map(time),
             archived_at: session.archived_at.map(time),
+            deleted_at: session.deleted_at.map(time),
+            purge_at: session.purge_at.map(time),
             created_at: time(session.created_at),
             updated_at: time(session.updated_at),
         }

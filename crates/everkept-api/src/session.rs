@@ -41,6 +41,12 @@ pub struct Session {
     pub compacting_at: Option<String>,
     #[schema(format = DateTime)]
     pub archived_at: Option<String>,
+    /// Since when it has been in the trash; listed with `deleted=true` only.
+    #[schema(format = DateTime)]
+    pub deleted_at: Option<String>,
+    /// Until then it can be restored; null when it stays in the trash.
+    #[schema(format = DateTime)]
+    pub purge_at: Option<String>,
     #[schema(format = DateTime)]
     pub created_at: String,
     #[schema(format = DateTime)]

@@ -41,8 +41,8 @@ impl State {
                 self.list_hidden();
             }
             Body::SessionArchived(data) => self.session.archived_at = data.archived.then_some(event.at),
-            Body::SessionDeleted(_) => self.session.deleted_at = Some(event.at),
-            Body::SessionRestored(_) => self.session.deleted_at = None,
+            Body::SessionDeleted(data) => (self.session.deleted_at, self.session.purge_at) = (Some(event.at), data.purge_at),
+            Body::SessionRestored(_) => (self.session.deleted_at, self.session.purge_at) = (None, None),
             Body::AgentSessionPinned(data) => {
                 if self.agent_session(&data.agent).is_none() {
                     self.session.agent_sessions.push(AgentSession {
@@ -205,6 +205,7 @@ impl State {
         session.compacting_at = None;
         session.archived_at = None;
         session.deleted_at = None;
+        session.purge_at = None;
         session.created_at = event.at;
         session.updated_at = event.at;
     }

@@ -14,7 +14,10 @@ pub enum Command {
     UpdateSession(UpdateSession),
     /// A fork goes by this session's thread from now on.
     ReleaseThread,
-    DeleteSession,
+    DeleteSession {
+        /// How long it stays in the trash at least, in milliseconds; for ever when no time is stated.
+        keep_ms: Option<u64>,
+    },
     RestoreSession,
     ClearContext,
     /// Hides the named turn and all after it; the last turn when none is named.

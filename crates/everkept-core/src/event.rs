@@ -180,7 +180,11 @@ pub struct SessionArchived {
 
 /// To the trash, from where it can be restored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SessionDeleted {}
+pub struct SessionDeleted {
+    /// It is there until then at least; for ever when no time is stated.
+    #[serde(default, with = "crate::time::rfc3339_or_null", skip_serializing_if = "Option::is_none")]
+    pub purge_at: Option<Timestamp>,
+}
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionRestored {}

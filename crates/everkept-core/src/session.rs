@@ -33,6 +33,8 @@ pub struct Session {
     pub compacting_at: Option<Timestamp>,
     pub archived_at: Option<Timestamp>,
     pub deleted_at: Option<Timestamp>,
+    /// When it may be taken out of the trash for good; nothing when it stays there.
+    pub purge_at: Option<Timestamp>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }

@@ -157,6 +157,7 @@ impl State {
                 compacting_at: None,
                 archived_at: None,
                 deleted_at: None,
+                purge_at: None,
                 created_at: Timestamp(0),
                 updated_at: Timestamp(0),
             },

@@ -3,10 +3,11 @@
 //! Never lets a caller tell a session it may not see from one that does not exist.
 
 use crate::actor::Mail;
-use crate::inner::{Inner, Seen, keep_indexed};
+use crate::inner::{Inner, Seen};
 use crate::known_tokens::KnownTokens;
 use crate::orders::*;
 use crate::runtime::Runtime;
+use crate::upkeep::upkeep;
 use crate::{Caller, Failure, Settings};
 use everkept_agent::Agent;
 use everkept_core::{
@@ -63,7 +64,7 @@ impl Engine {
             settings: parts.settings,
             waiting: AtomicUsize::new(0),
             pressure: Notify::new(),
-            to_index: Arc::new(Notify::new()),
+            committed: Arc::new(Notify::new()),
             known_tokens: KnownTokens::default(),
             sessions: Mutex::new(BTreeMap::new()),
             failed: Mutex::new(None),
@@ -80,7 +81,7 @@ impl Engine {
         for session in sessions {
             engine.inner.mailbox(session);
         }
-        engine.inner.runtime.spawner.spawn(Box::pin(keep_indexed(Arc::downgrade(&engine.inner), engine.inner.to_index.clone())));
+        engine.inner.runtime.spawner.spawn(Box::pin(upkeep(Arc::downgrade(&engine.inner), engine.inner.committed.clone())));
         Ok(engine)
     }
 

@@ -13,8 +13,7 @@ use everkept_core::{AgentName, Event, Fold, KnownAgents, Message, MessageRecord,
 use everkept_store::{EventsQuery, Problem, Store, StoreFault, StoredEvent, decode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot};
 
 /// Orders that wait for one session's task. Beyond it, callers wait: each is an open request of theirs.
@@ -34,8 +33,8 @@ pub(crate) struct Inner {
     /// Turns that wait for an agent process; idle ones make room.
     pub waiting: AtomicUsize,
     pub pressure: Notify,
-    /// Something may have to be indexed.
-    pub to_index: Arc<Notify>,
+    /// There may be something to keep up with.
+    pub committed: Arc<Notify>,
     pub known_tokens: KnownTokens,
     pub sessions: Mutex<BTreeMap<SessionId, Entry>>,
     pub failed: Mutex<Option<StoreFault>>,
@@ -247,40 +246,9 @@ impl Inner {
     }
 }
 
-/// Keeps the full-text index close behind, away from the append path. Holds nothing of the engine while it waits.
-pub(crate) async fn keep_indexed(engine: Weak<Inner>, to_index: Arc<Notify>) {
-    loop {
-        to_index.notified().await;
-        let Some(clock) = engine.upgrade().map(|engine| engine.runtime.clock.clone()) else { return };
-        clock.sleep(Duration::from_secs(1)).await;
-        loop {
-            let Some(engine) = engine.upgrade() else { return };
-            if engine.is_stopping() || engine.failure().is_some() {
-                return;
-            }
-            match engine.check(engine.store.index().await) {
-                Ok(true) => match engine.check(engine.store.forget_expired().await) {
-                    Ok(true) => break,
-                    Ok(false) => {}
-                    Err(failure) => {
-                        tracing::warn!(%failure, "answers whose time is over are still kept");
-                        break;
-                    }
-                },
-                Ok(false) => {}
-                Err(failure) => {
-                    // What is to be indexed stays behind: the next search or message tries again.
-                    tracing::warn!(%failure, "indexing stopped");
-                    break;
-                }
-            }
-        }
-    }
-}
-
 impl Drop for Inner {
-    /// Lets the task that waits for something to index see that there is nobody left to index for.
+    /// Lets the task that waits for something to do see that there is nobody left to do it for.
     fn drop(&mut self) {
-        self.to_index.notify_one();
+        self.committed.notify_one();
     }
 }

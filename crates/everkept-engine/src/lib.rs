@@ -16,6 +16,7 @@ mod reads;
 mod runtime;
 mod settings;
 mod tail;
+mod upkeep;
 
 pub use caller::{Access, Caller};
 pub use failure::Failure;

@@ -20,6 +20,8 @@ pub struct Settings {
     pub start_backoff: Vec<Duration>,
     /// A session's task ends after so long without orders, readers or an agent.
     pub idle_session: Duration,
+    /// How long what is deleted stays in the trash at least; for ever without one.
+    pub keep_trash: Option<Duration>,
     /// Where sessions without a directory get theirs.
     pub private_directories: std::path::PathBuf,
 }
@@ -35,7 +37,12 @@ impl Settings {
             max_agents: 32,
             start_backoff: vec![Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)],
             idle_session: Duration::from_secs(60),
+            keep_trash: None,
             private_directories,
         }
+    }
+
+    pub(crate) fn keep_trash_ms(&self) -> Option<u64> {
+        self.keep_trash.map(|keep| u64::try_from(keep.as_millis()).unwrap_or(u64::MAX))
     }
 }

@@ -105,6 +105,8 @@ impl Store for FaultyStore {
         fn pack(session: SessionId, turn: TurnId) -> ();
         fn index() -> bool;
         fn forget_expired() -> bool;
+        fn due(now: Timestamp, limit: u32) -> Vec<SessionId>;
+        fn purge(session: SessionId, now: Timestamp) -> bool;
         fn all_sessions(after: Option<SessionId>, limit: u32) -> Vec<SessionId>;
         fn rows(session: SessionId) -> Vec<Record>;
         fn chains(session: SessionId, after: u64, limit: u32) -> Vec<(u64, Chain)>;

@@ -87,6 +87,11 @@ pub trait Store: Send + Sync {
     fn index(&self) -> Answer<'_, bool>;
     /// Forgets a piece of the kept answers whose time is over; true when none is left.
     fn forget_expired(&self) -> Answer<'_, bool>;
+    /// Sessions in the trash whose stated time was over at `now` and that no fork is read from, and those whose purge was
+    /// cut short.
+    fn due(&self, now: Timestamp, limit: u32) -> Answer<'_, Vec<SessionId>>;
+    /// Takes a session and all that is kept of it away for good; false when it is not [`due`](Store::due).
+    fn purge(&self, session: SessionId, now: Timestamp) -> Answer<'_, bool>;
 
     /// Every session there is, the trash included, by id; for `verify`.
     fn all_sessions(&self, after: Option<SessionId>, limit: u32) -> Answer<'_, Vec<SessionId>>;

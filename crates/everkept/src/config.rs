@@ -14,6 +14,7 @@ pub struct Config {
     pub default_agent: Option<AgentName>,
     pub server: Server,
     pub keeper: Keeper,
+    pub trash: Trash,
     pub agents: BTreeMap<AgentName, Agent>,
 }
 
@@ -31,6 +32,13 @@ pub struct Server {
 pub struct Keeper {
     /// How long an agent outlives a server that died.
     pub hold_ms: Option<u64>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Trash {
+    /// How many days what is deleted can be restored; without a number it stays in the trash.
+    pub keep_days: Option<std::num::NonZeroU16>,
 }
 
 /// One `[agents.NAME]`.
@@ -54,6 +62,8 @@ struct File {
     server: Server,
     #[serde(default)]
     keeper: Keeper,
+    #[serde(default)]
+    trash: Trash,
     #[serde(default)]
     agents: BTreeMap<Spanned<String>, FileAgent>,
 }
@@ -95,7 +105,7 @@ impl Config {
             let whole = text[..span.start.min(text.len())].rsplit('\n').next().unwrap_or_default().to_owned() + line;
             at(span, format!("{} (in `{}`)", error.message(), whole.trim()))
         })?;
-        let mut config = Config { server: file.server, keeper: file.keeper, ..Config::default() };
+        let mut config = Config { server: file.server, keeper: file.keeper, trash: file.trash, ..Config::default() };
         if let Some(name) = file.default_agent {
             let problem = |refusal| at(name.span(), format!("default_agent: {refusal}"));
             config.default_agent = Some(AgentName::new(name.get_ref().clone()).map_err(problem)?);
@@ -152,6 +162,8 @@ mod tests {
             body_limit_mib = 8
             [keeper]
             hold_ms = 0
+            [trash]
+            keep_days = 30
             [agents.work]
             protocol = "acp"
             command = ["opencode", "acp"]
@@ -172,6 +184,7 @@ mod tests {
                     body_limit_mib: Some(8),
                 },
                 keeper: Keeper { hold_ms: Some(0) },
+                trash: Trash { keep_days: std::num::NonZeroU16::new(30) },
                 agents: BTreeMap::from([
                     (
                         name("work"),

@@ -46,10 +46,11 @@ fn a_session() {
         compacting_at: None,
         archived_at: Some(core::Timestamp(1_500_000)),
         deleted_at: Some(core::Timestamp(9)),
+        purge_at: Some(core::Timestamp(2_000_000)),
         created_at: core::Timestamp(0),
         updated_at: core::Timestamp(i64::MAX),
     };
-    insta::assert_snapshot!(wire(&Session::from(session)), @r#"{"id":"ses_00000000000000000000000000000001","slug":"fix-the-build-über-alles","title":"Fix: the Build, über alles!","resource":"ada","thread":"t/1","directory":"/srv/app","agent":"demo","model":null,"state":"waiting","context":1,"parent":{"kind":"fork","session":"ses_00000000000000000000000000000002","seq":9},"agent_sessions":[{"agent":"demo","context":1,"first":"a","current":"b","successors":[{"id":"b","cause":"agent","turn":"trn_00000000000000000000000000000003","at":"1970-01-01T00:00:01Z"}]}],"usage":{"input_tokens":3,"cost_usd_micros":250},"metadata":{"b":1.10,"a":[]},"file_changes":{"added":  2},"rules":[{"id":"qst_00000000000000000000000000000004","agent":"demo","digest":"7edb360f06acaef2cc80dba16cf563f199d347db4443da04da0c8173e3f9e4ed","title":"run ls","created_at":"1970-01-01T00:00:00.000002Z"}],"revert":null,"compacting_at":null,"archived_at":"1970-01-01T00:00:01.5Z","created_at":"1970-01-01T00:00:00Z","updated_at":"9999-12-30T22:00:00.999999999Z"}"#);
+    insta::assert_snapshot!(wire(&Session::from(session)), @r#"{"id":"ses_00000000000000000000000000000001","slug":"fix-the-build-über-alles","title":"Fix: the Build, über alles!","resource":"ada","thread":"t/1","directory":"/srv/app","agent":"demo","model":null,"state":"waiting","context":1,"parent":{"kind":"fork","session":"ses_00000000000000000000000000000002","seq":9},"agent_sessions":[{"agent":"demo","context":1,"first":"a","current":"b","successors":[{"id":"b","cause":"agent","turn":"trn_00000000000000000000000000000003","at":"1970-01-01T00:00:01Z"}]}],"usage":{"input_tokens":3,"cost_usd_micros":250},"metadata":{"b":1.10,"a":[]},"file_changes":{"added":  2},"rules":[{"id":"qst_00000000000000000000000000000004","agent":"demo","digest":"7edb360f06acaef2cc80dba16cf563f199d347db4443da04da0c8173e3f9e4ed","title":"run ls","created_at":"1970-01-01T00:00:00.000002Z"}],"revert":null,"compacting_at":null,"archived_at":"1970-01-01T00:00:01.5Z","deleted_at":"1970-01-01T00:00:00.000009Z","purge_at":"1970-01-01T00:00:02Z","created_at":"1970-01-01T00:00:00Z","updated_at":"9999-12-30T22:00:00.999999999Z"}"#);
 }
 
 #[test]

@@ -4,8 +4,8 @@ use super::Log;
 use super::limits::{check_directory, check_metadata, check_title};
 use crate::{
     AgentSessionPinned, ContextCleared, CreateSession, Event, Json, PinnedBecause, QuestionId, Refusal, RuleRemoved, SessionArchived,
-    SessionCreated, SessionDeleted, SessionRestored, SessionReverted, SessionUpdated, TurnCancelling, TurnId, TurnState, UpdateSession,
-    resolve_agent,
+    SessionCreated, SessionDeleted, SessionRestored, SessionReverted, SessionUpdated, Timestamp, TurnCancelling, TurnId, TurnState,
+    UpdateSession, resolve_agent,
 };
 
 pub(super) fn create(mut log: Log<'_>, command: CreateSession) -> Result<Vec<Event>, Refusal> {
@@ -70,7 +70,7 @@ pub(super) fn release_thread(mut log: Log<'_>) -> Result<Vec<Event>, Refusal> {
     log.done()
 }
 
-pub(super) fn delete(mut log: Log<'_>) -> Result<Vec<Event>, Refusal> {
+pub(super) fn delete(mut log: Log<'_>, keep_ms: Option<u64>) -> Result<Vec<Event>, Refusal> {
     log.made()?;
     if log.state.session.deleted_at.is_some() {
         return log.done();
@@ -78,7 +78,9 @@ pub(super) fn delete(mut log: Log<'_>) -> Result<Vec<Event>, Refusal> {
     if let Some(turn) = log.state.running.filter(|turn| log.state.turn(*turn).is_some_and(|entry| !entry.turn.cancelling)) {
         log.add(Some(turn), TurnCancelling {});
     }
-    log.add(None, SessionDeleted {});
+    let micros = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(1_000);
+    let purge_at = keep_ms.map(|ms| Timestamp(log.now.0.saturating_add(micros(ms))));
+    log.add(None, SessionDeleted { purge_at });
     log.done()
 }
 

@@ -19,7 +19,7 @@ pub fn decide(state: &State, command: Command, now: Timestamp) -> Result<Vec<Eve
         Command::CreateSession(command) => lifecycle::create(log, command),
         Command::UpdateSession(command) => lifecycle::update(log, command),
         Command::ReleaseThread => lifecycle::release_thread(log),
-        Command::DeleteSession => lifecycle::delete(log),
+        Command::DeleteSession { keep_ms } => lifecycle::delete(log, keep_ms),
         Command::RestoreSession => lifecycle::restore(log),
         Command::ClearContext => lifecycle::clear(log),
         Command::Revert { turn } => lifecycle::revert(log, turn),

@@ -47,7 +47,7 @@ fn samples() -> Vec<Body> {
         .into(),
         SessionReverted { first_hidden: Some(turn(1)) }.into(),
         SessionArchived { archived: true }.into(),
-        SessionDeleted {}.into(),
+        SessionDeleted { purge_at: Some(Timestamp(1_700_000_000_500_000)) }.into(),
         SessionRestored {}.into(),
         AgentSessionPinned { agent: agent("demo"), agent_session: agent_session("s"), because: PinnedBecause::Detected }.into(),
         AgentSessionSucceeded { agent: agent("demo"), agent_session: agent_session("s"), cause: SuccessionCause::Agent }.into(),
@@ -167,7 +167,7 @@ fn the_shape_of_every_kind_stays_as_it_is() {
     session.forked {"parent":{"kind":"fork","session":"ses_00000000000000010000000000000001","seq":9},"title":null,"thread":null,"directory":"/work","agent":null,"model":null,"metadata":{},"origins":[{"agent":"demo","agent_session":"demo-1"}]}
     session.reverted {"first_hidden":"trn_00000000000000020000000000000001"}
     session.archived {"archived":true}
-    session.deleted {}
+    session.deleted {"purge_at":"2023-11-14T22:13:20.5Z"}
     session.restored {}
     agent_session.pinned {"agent":"demo","agent_session":"s","because":"detected"}
     agent_session.succeeded {"agent":"demo","agent_session":"s","cause":"agent"}
@@ -386,7 +386,7 @@ fn kind(kind: &str) -> BoxedStrategy<Body> {
         }
         "session.reverted" => maybe(some_uuid()).prop_map(|id| SessionReverted { first_hidden: id.map(TurnId) }.into()).boxed(),
         "session.archived" => any::<bool>().prop_map(|archived| SessionArchived { archived }.into()).boxed(),
-        "session.deleted" => Just(SessionDeleted {}.into()).boxed(),
+        "session.deleted" => maybe(some_time()).prop_map(|purge_at| SessionDeleted { purge_at }.into()).boxed(),
         "session.restored" => Just(SessionRestored {}.into()).boxed(),
         "agent_session.pinned" => {
             let because = some(&[PinnedBecause::Detected, PinnedBecause::Request, PinnedBecause::Forked]);

@@ -145,10 +145,14 @@ fn se_03_an_edit_that_names_the_same_agent_keeps_the_model_that_was_chosen() {
 #[test]
 fn a_trashed_session_ends_what_runs_and_keeps_what_waits_for_its_return() {
     let mut world = waiting();
-    check(&world, Command::DeleteSession, Ok(vec![cancelling(1), (None, Body::SessionDeleted(SessionDeleted {}))]));
-    world.run_all([Command::DeleteSession, end(1, TurnEnd::Cancelled)]);
+    check(
+        &world,
+        Command::DeleteSession { keep_ms: None },
+        Ok(vec![cancelling(1), (None, Body::SessionDeleted(SessionDeleted { purge_at: None }))]),
+    );
+    world.run_all([Command::DeleteSession { keep_ms: None }, end(1, TurnEnd::Cancelled)]);
     assert_eq!(owed(&world.state), [], "nothing begins in the trash");
-    check(&world, Command::DeleteSession, Ok(vec![]));
+    check(&world, Command::DeleteSession { keep_ms: None }, Ok(vec![]));
     let gone = [
         begin(2),
         submit(4, "x"),
@@ -183,7 +187,7 @@ fn nothing_can_be_done_with_a_session_that_was_never_made() {
         submit(1, "x"),
         record(1, Role::User, "x"),
         Command::ClearContext,
-        Command::DeleteSession,
+        Command::DeleteSession { keep_ms: None },
         Command::RestoreSession,
         Command::ReleaseThread,
         Command::Revert { turn: None },

@@ -143,7 +143,7 @@ impl Actor {
         }
         let text = |event: &Event| matches!(event.body, Body::MessageAdded(_) | Body::TurnEnded(_) | Body::SessionUpdated(_));
         if events.iter().any(text) {
-            self.inner.to_index.notify_one();
+            self.inner.committed.notify_one();
         }
     }
 

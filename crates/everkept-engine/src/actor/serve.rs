@@ -86,7 +86,10 @@ impl Actor {
                 update.known = Some(known);
                 self.carry_out(vec![Command::UpdateSession(update)], along, session).await
             }
-            Order::Delete => self.carry_out(vec![Command::DeleteSession], along, |_, _| Reply::Done).await,
+            Order::Delete => {
+                self.carry_out(vec![Command::DeleteSession { keep_ms: self.inner.settings.keep_trash_ms() }], along, |_, _| Reply::Done)
+                    .await
+            }
             Order::Restore => self.carry_out(vec![Command::RestoreSession], along, session).await,
             Order::Clear => {
                 let id = self.id;

@@ -7,5 +7,6 @@ mod fleet;
 mod intake;
 mod odd;
 mod power;
+mod trash;
 mod turns;
 mod world;

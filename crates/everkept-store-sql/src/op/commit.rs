@@ -153,10 +153,12 @@ async fn put_session<T: Tx>(tx: &mut T, session: &Session, events: &[Event]) -> 
             return Err(Stop::ThreadTaken(row.session(0)?));
         }
     }
-    let sql = "INSERT INTO session (id, resource, thread, agent, state, archived, deleted, updated_at, created_at, parent, record)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+    let sql =
+        "INSERT INTO session (id, resource, thread, agent, state, archived, deleted, updated_at, created_at, parent, purge_at, record)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
         ON CONFLICT (id) DO UPDATE SET thread = excluded.thread, agent = excluded.agent, state = excluded.state,
-            archived = excluded.archived, deleted = excluded.deleted, updated_at = excluded.updated_at, record = excluded.record";
+            archived = excluded.archived, deleted = excluded.deleted, updated_at = excluded.updated_at,
+            purge_at = excluded.purge_at, record = excluded.record";
     let record = json(session);
     let args = [
         (&session.id).into(),
@@ -169,6 +171,7 @@ async fn put_session<T: Tx>(tx: &mut T, session: &Session, events: &[Event]) -> 
         session.updated_at.into(),
         session.created_at.into(),
         session.parent.as_ref().map(|parent| &parent.session).into(),
+        session.purge_at.into(),
         Arg::Blob(&record),
     ];
     tx.exec(sql, &args).await?;

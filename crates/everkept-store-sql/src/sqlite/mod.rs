@@ -15,7 +15,7 @@ mod search;
 mod tests;
 mod writer;
 
-use crate::op::{self, Stop};
+use crate::op::{self, Purged, Stop};
 pub use backup::backup;
 use bytes::Bytes;
 use everkept_core::{
@@ -77,11 +77,13 @@ pub struct SqliteStore {
 
 enum Runner {
     Threads(Threads),
-    /// The indexer goes first, so that the writer is the one to close the files.
-    Inline {
-        indexer: Mutex<Indexer>,
-        writer: Mutex<Writer>,
-    },
+    Inline(Box<Inline>),
+}
+
+/// The indexer goes first, so that the writer is the one to close the database.
+struct Inline {
+    indexer: Mutex<Indexer>,
+    writer: Mutex<Writer>,
 }
 
 struct Threads {
@@ -119,7 +121,7 @@ impl SqliteStore {
         let behind = Arc::new(Behind::default());
         let indexer = Indexer::open(directory, Arc::clone(&files), Arc::clone(&behind))?;
         let runner = match mode {
-            Mode::Inline => Runner::Inline { indexer: Mutex::new(indexer), writer: Mutex::new(writer) },
+            Mode::Inline => Runner::Inline(Box::new(Inline { indexer: Mutex::new(indexer), writer: Mutex::new(writer) })),
             Mode::Threads { readers } => {
                 Runner::Threads(Threads::start(directory, &*files, writer, (indexer, Arc::clone(&health)), readers.max(1))?)
             }
@@ -142,8 +144,8 @@ impl SqliteStore {
         let (reply, answer) = oneshot::channel();
         let job = Box::new(Write { doing, wall, body, said: None, reply });
         match &self.runner {
-            Runner::Inline { writer, .. } => {
-                let mut writer = held(writer);
+            Runner::Inline(inline) => {
+                let mut writer = held(&inline.writer);
                 writer.write(&mut vec![job]);
                 writer.checkpoint(true);
                 let answer = answer.now_or_never().and_then(Result::ok).unwrap_or_else(|| Err(gone()));
@@ -187,8 +189,8 @@ impl SqliteStore {
         body: impl FnOnce(&mut Indexer, &Health) -> Result<R, StoreFault> + Send + 'static,
     ) -> Answer<'_, R> {
         match &self.runner {
-            Runner::Inline { indexer, .. } => {
-                let mut indexer = indexer.lock().unwrap_or_else(PoisonError::into_inner);
+            Runner::Inline(inline) => {
+                let mut indexer = held(&inline.indexer);
                 Box::pin(std::future::ready(body(&mut indexer, &self.health)))
             }
             Runner::Threads(threads) => {
@@ -214,8 +216,8 @@ impl SqliteStore {
         body: impl FnOnce(&mut SqliteTx<'_>) -> Result<R, Stop> + Send + 'static,
     ) -> Answer<'_, R> {
         match &self.runner {
-            Runner::Inline { writer, .. } => {
-                let writer = held(writer);
+            Runner::Inline(inline) => {
+                let writer = held(&inline.writer);
                 let found = readers::read(&writer.connection, &self.directory, &self.health, doing, body);
                 Box::pin(std::future::ready(found))
             }
@@ -298,8 +300,8 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
     spawned.map_err(|error| not_done(Problem::Unopenable(error.to_string()), "start a thread of the store"))
 }
 
-fn held(writer: &Mutex<Writer>) -> MutexGuard<'_, Writer> {
-    writer.lock().unwrap_or_else(PoisonError::into_inner)
+fn held<T>(kept: &Mutex<T>) -> MutexGuard<'_, T> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The writer ended without an answer: what it was at may be done.
@@ -443,6 +445,32 @@ impl Store for SqliteStore {
         self.put(|| "forget answers whose time is over".into(), |tx| answer(op::forget_expired(tx)))
     }
 
+    fn due(&self, now: Timestamp, limit: u32) -> Answer<'_, Vec<SessionId>> {
+        self.read(|| "list what may be purged".into(), move |tx| answer(op::due(tx, now, limit)))
+    }
+
+    fn purge(&self, session: SessionId, now: Timestamp) -> Answer<'_, bool> {
+        let piece = move || {
+            let changed = Changed { sessions: vec![session], behind: Arc::clone(&self.behind) };
+            self.put(
+                move || format!("purge session {session}"),
+                move |tx| {
+                    let _goes_with_it = &changed;
+                    answer(op::purge(tx, session, now))
+                },
+            )
+        };
+        Box::pin(async move {
+            let mut purged = piece().await?;
+            let due = purged != Purged::NotDue;
+            // In pieces, so that nobody waits long behind them.
+            while purged == Purged::More {
+                purged = piece().await?;
+            }
+            Ok(due)
+        })
+    }
+
     fn all_sessions(&self, after: Option<SessionId>, limit: u32) -> Answer<'_, Vec<SessionId>> {
         self.read(|| "list all sessions".into(), move |tx| answer(op::all_sessions(tx, after, limit)))
     }
@@ -460,7 +488,7 @@ impl Store for SqliteStore {
             return Box::pin(std::future::ready(Err(not_done(problem, "make a backup"))));
         }
         match &self.runner {
-            Runner::Inline { .. } => Box::pin(std::future::ready(backup::backup_of(&self.directory, &*self.files, &to))),
+            Runner::Inline(_) => Box::pin(std::future::ready(backup::backup_of(&self.directory, &*self.files, &to))),
             Runner::Threads(threads) => {
                 let (reply, answer) = oneshot::channel();
                 let (directory, files) = (self.directory.clone(), Arc::clone(&self.files));

@@ -22,13 +22,13 @@ fn d4_after_a_commit_that_failed_nothing_is_answered_until_a_new_start() {
     let directory = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(directory.path(), Mode::Inline).unwrap();
     let (session, commit) = begun(&store);
-    let Runner::Inline { writer, .. } = &store.runner else { panic!("the store is inline") };
-    held(writer).connection.commit_hook(Some(|| true)).unwrap();
+    let Runner::Inline(inline) = &store.runner else { panic!("the store is inline") };
+    held(&inline.writer).connection.commit_hook(Some(|| true)).unwrap();
     let fault = block_on(store.commit(commit.clone())).unwrap_err();
     let CommitFault::Store(StoreFault { problem: Problem::Failed(_), may_have_happened: true, .. }) = fault else {
         panic!("the commit may be on disk: {fault:?}");
     };
-    held(writer).connection.commit_hook(None::<fn() -> bool>).unwrap();
+    held(&inline.writer).connection.commit_hook(None::<fn() -> bool>).unwrap();
     assert!(block_on(store.commit(commit.clone())).is_err());
     assert!(poisoned(block_on(store.head(session))));
     assert!(poisoned(block_on(store.boot(Timestamp(0)))));
@@ -126,8 +126,8 @@ fn no_list_is_read_through_or_sorted() {
     let directory = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(directory.path(), Mode::Inline).unwrap();
     let (session, _) = begun(&store);
-    let Runner::Inline { indexer, .. } = &store.runner else { panic!("the store is inline") };
-    let indexer = indexer.lock().unwrap();
+    let Runner::Inline(inline) = &store.runner else { panic!("the store is inline") };
+    let indexer = held(&inline.indexer);
     let mut planned = Planned { tx: SqliteTx::new(&indexer.connection, directory.path()), plans: Vec::new() };
     let tx = &mut planned;
     block_on(async {

@@ -66,6 +66,6 @@ async fn furnish(store: &dyn Store) -> (SessionId, TurnId) {
     hand.talk(child, "further", &["on"]).await;
     hand.submit(session, "second question").await;
     let trash = hand.create(None).await;
-    hand.act(trash, Command::DeleteSession).await;
+    hand.act(trash, Command::DeleteSession { keep_ms: None }).await;
     (session, turn)
 }

@@ -83,7 +83,7 @@ pub async fn sessions_are_filtered(stores: &impl Stores) {
     hand.act(bert, Command::UpdateSession(UpdateSession { archived: Some(true), ..UpdateSession::default() })).await;
     hand.submit(anna, "busy").await;
     let trash = hand.create_for(None, Some("anna"), None).await;
-    hand.act(trash, Command::DeleteSession).await;
+    hand.act(trash, Command::DeleteSession { keep_ms: None }).await;
     let newest_first = |mut wanted: Vec<SessionId>| {
         wanted.sort_by_key(|session| std::cmp::Reverse((hand.state(*session).session.updated_at, *session)));
         wanted
@@ -121,7 +121,7 @@ pub async fn one_session_has_a_thread_and_the_trash_has_none(stores: &impl Store
     assert!(matches!(hand.refused(hand.commit_of(vec![write.clone()])).await, CommitFault::ThreadTaken(held) if held == first));
     assert_eq!(ok(store.head(second)).await, None);
 
-    hand.act(first, Command::DeleteSession).await;
+    hand.act(first, Command::DeleteSession { keep_ms: None }).await;
     assert_eq!(ok(store.session_of_thread(anna.clone(), name.clone())).await, None);
     ok(store.commit(hand.commit_of(vec![write]))).await;
     hand.states.insert(second, state);
@@ -156,7 +156,7 @@ pub async fn children_are_listed_oldest_first(stores: &impl Stores) {
     hand.act(helper, Command::CreateSession(CreateSession { parent: belongs, ..creation })).await;
     hand.later(10);
     let gone = hand.fork(parent, None).await;
-    hand.act(gone, Command::DeleteSession).await;
+    hand.act(gone, Command::DeleteSession { keep_ms: None }).await;
     let grandchild = hand.fork(fork, None).await;
     let names = |sessions: Vec<Session>| sessions.iter().map(|session| session.id).collect::<Vec<_>>();
     assert_eq!(names(ok(store.children(parent)).await), [fork, helper]);
@@ -216,7 +216,7 @@ pub async fn all_sessions_are_listed_by_id(stores: &impl Stores) {
     for _ in 0..5 {
         made.push(hand.create(None).await);
     }
-    hand.act(made[1], Command::DeleteSession).await;
+    hand.act(made[1], Command::DeleteSession { keep_ms: None }).await;
     made.push(hand.fork(made[0], None).await);
     made.sort();
     assert_eq!(ok(store.all_sessions(None, 100)).await, made);

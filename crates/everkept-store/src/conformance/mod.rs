@@ -12,6 +12,7 @@ mod questions;
 mod script;
 mod search;
 mod tokens;
+mod trash;
 
 pub use answers::*;
 pub use bytes::*;
@@ -23,6 +24,7 @@ pub use questions::*;
 pub use script::*;
 pub use search::*;
 pub use tokens::*;
+pub use trash::*;
 
 use crate::Store;
 use std::{
@@ -79,6 +81,8 @@ macro_rules! conformance {
             packing_changes_no_byte_of_what_is_read,
             words_of_titles_and_messages_are_found,
             a_search_is_never_read_as_syntax,
+            d8_the_trash_is_purged_after_its_stated_time_and_not_before,
+            a_parent_stays_until_no_fork_needs_it,
             a_script_leads_to_the_log_of_the_memory_store,
             verify_finds_nothing_after_a_script,
         );

@@ -50,7 +50,7 @@ pub async fn questions_are_found_by_id_session_and_owner(stores: &impl Stores) {
     let (again, later) = {
         let trashed = hand.create_for(None, Some("anna"), None).await;
         let (_, asked) = ask(&mut hand, trashed, &["d"]).await;
-        hand.act(trashed, Command::DeleteSession).await;
+        hand.act(trashed, Command::DeleteSession { keep_ms: None }).await;
         (trashed, asked)
     };
     let answer =

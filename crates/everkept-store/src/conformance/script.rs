@@ -214,7 +214,7 @@ fn command(hand: &mut Hand<'_>, dice: &mut Dice, session: SessionId, roll: usize
             }
         }
         22 => Command::SettleTurn { reason: "server_crashed", message: "it stopped".into(), question: hand.question(), expires_at: None },
-        _ if dice.roll(3) == 0 => Command::DeleteSession,
+        _ if dice.roll(3) == 0 => Command::DeleteSession { keep_ms: None },
         _ => Command::RestoreSession,
     })
 }

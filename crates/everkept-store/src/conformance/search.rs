@@ -4,7 +4,7 @@ use super::{Stores, hand::Hand, ok};
 use crate::{SessionsQuery, Store};
 use everkept_core::{Command, SessionId, UpdateSession};
 
-async fn found(store: &dyn Store, search: &str) -> Vec<SessionId> {
+pub(super) async fn found(store: &dyn Store, search: &str) -> Vec<SessionId> {
     while !ok(store.index()).await {}
     let query = SessionsQuery { search: Some(search.into()), limit: 100, ..SessionsQuery::default() };
     let counted = ok(store.count_sessions(query.clone())).await;
@@ -45,7 +45,7 @@ pub async fn words_of_titles_and_messages_are_found(stores: &impl Stores) {
     hand.act(tea, title("brewing coffee")).await;
     assert_eq!(found(&*store, "green").await, [code]);
     assert_eq!(found(&*store, "coffee").await, [tea]);
-    hand.act(tea, Command::DeleteSession).await;
+    hand.act(tea, Command::DeleteSession { keep_ms: None }).await;
     assert!(found(&*store, "coffee").await.is_empty());
     let long = "padding ".repeat(5_000) + "needle";
     hand.later(10);

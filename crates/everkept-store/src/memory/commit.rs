@@ -4,8 +4,8 @@
 
 use super::{Kept, Log};
 use crate::{CHAIN_START, Commit, CommitFault, LogWrite, StoredEvent, encode};
-use everkept_core::{Body, Record, Resource, Session, SessionId, Thread};
-use std::collections::BTreeMap;
+use everkept_core::{Body, Record, Resource, Session, SessionId, SessionState, Thread, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Kept {
     pub fn commit(&mut self, commit: Commit) -> Result<Vec<Vec<StoredEvent>>, CommitFault> {
@@ -32,6 +32,26 @@ impl Kept {
         }
         self.wall = now;
         Ok(stored)
+    }
+
+    /// Whether a session in the trash is needed by nobody any more.
+    pub fn is_due(&self, session: SessionId, now: Timestamp) -> bool {
+        let over = self.sessions.get(&session).is_some_and(|held| {
+            held.deleted_at.is_some() && held.state == SessionState::Idle && held.purge_at.is_some_and(|purge_at| purge_at <= now)
+        });
+        over && !self.logs.values().any(|log| log.parent == Some(session))
+    }
+
+    pub fn purge(&mut self, session: SessionId) {
+        self.sessions.remove(&session);
+        self.logs.remove(&session);
+        self.turns.retain(|_, (of, _)| *of != session);
+        self.questions.retain(|_, of| *of != session);
+        self.answers.retain(|_, answer| answer.session != Some(session));
+        self.raw.retain(|(of, _), _| *of != session);
+        self.blob_sessions.retain(|(_, of)| *of != session);
+        let held: BTreeSet<[u8; 32]> = self.blob_sessions.iter().map(|(blob, _)| *blob).collect();
+        self.blobs.retain(|blob, _| held.contains(blob));
     }
 
     fn check_heads(&self, writes: &[LogWrite]) -> Result<(), CommitFault> {

@@ -204,6 +204,21 @@ impl Store for MemoryStore {
         ready(Ok(true))
     }
 
+    fn due(&self, now: Timestamp, limit: u32) -> Answer<'_, Vec<SessionId>> {
+        let kept = self.kept();
+        let due = kept.sessions.keys().filter(|session| kept.is_due(**session, now));
+        ready(Ok(due.take(limit as usize).copied().collect()))
+    }
+
+    fn purge(&self, session: SessionId, now: Timestamp) -> Answer<'_, bool> {
+        let mut kept = self.kept();
+        let due = kept.is_due(session, now);
+        if due {
+            kept.purge(session);
+        }
+        ready(Ok(due))
+    }
+
     fn all_sessions(&self, after: Option<SessionId>, limit: u32) -> Answer<'_, Vec<SessionId>> {
         let kept = self.kept();
         let later = kept.logs.keys().filter(|id| after.is_none_or(|after| **id > after));

@@ -60,7 +60,7 @@ pub async fn run(data: DataDir, args: Serve) -> anyhow::Result<ExitCode> {
         agents: agents.entries,
         default_agent: agents.default,
         runtime,
-        settings: Settings::new(data.directories()),
+        settings: Settings { keep_trash: config.trash.keep_days.map(days), ..Settings::new(data.directories()) },
     };
     let engine = Engine::start(parts).await?;
 
@@ -223,4 +223,8 @@ impl Signals {
             _ = self.interrupt.recv() => {}
         }
     }
+}
+
+fn days(days: std::num::NonZeroU16) -> std::time::Duration {
+    std::time::Duration::from_secs(u64::from(days.get()) * 24 * 3_600)
 }

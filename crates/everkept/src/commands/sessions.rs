@@ -79,12 +79,18 @@ async fn list(server: &Server, list: ListSessions) -> anyhow::Result<()> {
         return super::print_json(&sessions);
     }
     let now = jiff::Timestamp::now();
-    let mut table = Table::new(&["title", "id", "agent", "state", "last activity"]);
+    let last = if list.trash { "restorable until" } else { "last activity" };
+    let mut table = Table::new(&["title", "id", "agent", "state", last]);
     for session in &sessions {
         table.row(|fields| {
             let title = session.title.as_deref().unwrap_or("untitled");
             fields.text(title).dim(&session.id).text(agent(session));
-            fields.state(session.state.as_str()).both(&ago(&session.updated_at, now), &session.updated_at);
+            fields.state(session.state.as_str());
+            match (&session.purge_at, list.trash) {
+                (Some(purge_at), true) => fields.text(purge_at),
+                (None, true) => fields.text("for good"),
+                (_, false) => fields.both(&ago(&session.updated_at, now), &session.updated_at),
+            };
         });
     }
     let empty = if list.trash { "the trash is empty" } else { "no session matches; begin one with `everkept chat`" };

@@ -107,7 +107,7 @@ impl Machine {
             }
             Op::Release => self.perform(Command::ReleaseThread, alive),
             Op::Delete => {
-                self.perform(Command::DeleteSession, true)?;
+                self.perform(Command::DeleteSession { keep_ms: None }, true)?;
                 if let Some(running) = self.model.running.filter(|_| alive) {
                     self.model.turns.get_mut(&running).expect("a turn").cancelling = true;
                 }

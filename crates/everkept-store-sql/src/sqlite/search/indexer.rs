@@ -306,12 +306,11 @@ async fn take_ended(tx: &mut SqliteTx<'_>, log: SessionId, open: &mut Vec<u64>) 
     let mut ended = Vec::new();
     for at in std::mem::take(open) {
         let sql = "SELECT place, id, last_seq FROM message WHERE log = $1 AND place = $2";
-        match tx.rows(sql, &[(&log).into(), int(at)]).await?.first().map(place) {
-            Some(place) => match place? {
-                Some(place) => ended.push(place),
-                None => open.push(at),
-            },
-            None => {}
+        let rows = tx.rows(sql, &[(&log).into(), int(at)]).await?;
+        let Some(row) = rows.first() else { continue };
+        match place(row)? {
+            Some(place) => ended.push(place),
+            None => open.push(at),
         }
     }
     Ok(ended)
