@@ -79,6 +79,28 @@ fn an_error_that_is_not_of_storage_undoes_one_job_only() {
     }
 }
 
+#[test]
+fn d8_a_purge_that_was_cut_short_shows_nothing_and_is_finished_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(directory.path(), Mode::Inline).unwrap();
+    let mut hand = Hand::new(&store);
+    let session = block_on(hand.create(Some("gone")));
+    let turn = block_on(hand.talk(session, "question", &["an ", "answer"]));
+    block_on(hand.act(session, Command::DeleteSession { keep_ms: Some(0) }));
+    let later = Timestamp(hand.now.0 + 1);
+    let begun = block_on(store.put(|| "begin".into(), move |tx| answer(op::purge(tx, session, later)))).unwrap();
+    assert_eq!(begun, op::Purged::More);
+    drop(store);
+    let store = SqliteStore::open(directory.path(), Mode::Inline).unwrap();
+    assert_eq!(block_on(store.all_sessions(None, 10)).unwrap(), []);
+    let events = EventsQuery { session: Some(session), limit: 10, ..EventsQuery::default() };
+    assert_eq!(block_on(store.events(events)).unwrap(), []);
+    assert_eq!(block_on(store.due(later, 10)).unwrap(), [session]);
+    assert!(block_on(store.purge(session, later)).unwrap());
+    assert_eq!(block_on(store.due(later, 10)).unwrap(), []);
+    assert_eq!(block_on(store.turn(turn)).unwrap(), None);
+}
+
 /// Carries every statement out, and notes how SQLite means to.
 struct Planned<'a> {
     tx: SqliteTx<'a>,
