@@ -10,3 +10,4 @@ fn memory() -> Arc<dyn Store> {
 everkept_store::conformance!(memory);
 
 mod far_off;
+mod verify;
