@@ -3,6 +3,9 @@
 //! It keeps pieces of the events' own bytes, so that no later change in how events are written can change them.
 //! Never: a packed run that unpacks to anything but the bytes that went in.
 
+#[cfg(test)]
+mod tests;
+
 /// The most events in one packed row.
 const MAX_PACKED: u64 = 1_000;
 /// About the most text in one packed row, in bytes.
