@@ -112,6 +112,13 @@ impl Image {
         }
     }
 
+    /// A disk with one file that was synced long ago.
+    pub fn with(name: &str, bytes: &[u8]) -> Image {
+        let names = BTreeMap::from([(name.to_owned(), 0)]);
+        let node = Node { platter: bytes.to_vec(), live: bytes.to_vec(), pending: Vec::new() };
+        Image { platter_names: names.clone(), names, pending_names: Vec::new(), nodes: BTreeMap::from([(0, node)]), next: 1 }
+    }
+
     /// The power goes: what was synced stays, and some of the rest.
     pub fn cut(&mut self, chance: &mut Chance) {
         let all = chance.below(3);

@@ -50,8 +50,10 @@ fn seed_of(seed: u64, test: &str, scenario: &str) -> u64 {
 /// A disk with an empty database that was closed. The first scenario makes its own.
 fn begin(scenario: &str) -> Past {
     static MADE: std::sync::OnceLock<Image> = std::sync::OnceLock::new();
-    if scenario == "create" {
-        return Past::default();
+    match scenario {
+        "create" => return Past::default(),
+        "migration" => return oldest(),
+        _ => {}
     }
     let image = MADE.get_or_init(|| {
         let mounted = Mounted::new(Disk::new(u64::MAX, Image::default()));
@@ -59,6 +61,19 @@ fn begin(scenario: &str) -> Past {
         mounted.disk.image()
     });
     Past { image: image.clone(), ..Past::default() }
+}
+
+/// A disk with a database of the oldest schema, all of whose events were seen.
+fn oldest() -> Past {
+    let image = Image::with("everkept.db", include_bytes!("../../../../everkept-store-sql/tests/fixtures/schema_1.db"));
+    let mounted = Mounted::new(Disk::new(u64::MAX - 1, image.clone()));
+    let store = SqliteStore::open_on(&mounted.directory(), Mode::Inline, Arc::new(DiskFiles(mounted.disk.clone()))).unwrap();
+    let mut notes = Vec::new();
+    for session in block_on(store.all_sessions(None, 1_000)).unwrap() {
+        let events = block_on(log(&store, session)).unwrap();
+        notes.extend(events.into_iter().map(|event| Note::Seen(session, event.seq, event.bytes)));
+    }
+    Past { image, notes, ..Past::default() }
 }
 
 fn record(scenario: &str) -> Recording {

@@ -24,7 +24,7 @@ macro_rules! scenarios {
 
 scenarios! {
     create, turn, stream, queue, cancel, fork, clear, revert, question, thread, packing, checkpoint, trash, backup, boot, tokens, again,
-    record,
+    record, migration,
 }
 
 async fn start(server: &Server) -> Scripted<SessionId> {
@@ -201,6 +201,14 @@ async fn trash(server: &Server) -> Scripted {
     server.order("restore", session, Order::Restore).await?;
     server.talk(session, "two").await?;
     server.order("delete again", session, Order::Delete).await?;
+    Ok(())
+}
+
+/// The first start on a database of the oldest schema.
+async fn migration(server: &Server) -> Scripted {
+    let session = start(server).await?;
+    server.talk(session, "written by the newest").await?;
+    server.stop().await;
     Ok(())
 }
 
