@@ -10,6 +10,9 @@ use tokio::sync::watch;
 /// The most bytes a request's body may have, where nothing else is said.
 pub const BODY_LIMIT: usize = 32 * 1024 * 1024;
 
+/// Connections that may be open at once, where nothing else is said.
+pub const CONNECTIONS: usize = 4_096;
+
 pub struct ServerConfig {
     pub engine: Engine,
     pub listener: std::net::TcpListener,
@@ -17,6 +20,8 @@ pub struct ServerConfig {
     pub public_url: Option<String>,
     pub tls: Option<TlsFiles>,
     pub body_limit: usize,
+    /// More are answered 503 at once: what the process may open has to last for the database and the agents as well.
+    pub connections: usize,
     /// Becomes true when the server is to end.
     pub shutdown: watch::Receiver<bool>,
 }

@@ -19,7 +19,7 @@ mod secret;
 mod stream;
 mod web;
 
-pub use config::{BODY_LIMIT, ServerConfig};
+pub use config::{BODY_LIMIT, CONNECTIONS, ServerConfig};
 pub use front::login_link;
 pub use net::TlsFiles;
 pub use secret::{create_token, new_secret, secret_hash};
@@ -42,8 +42,9 @@ use tokio::{
 pub async fn serve(config: ServerConfig) -> io::Result<()> {
     let site = config.site()?;
     let listener = net::listener(config.listener)?;
+    let connections = config.connections;
     let front = front(App::new(config.engine, site, config.body_limit, config.shutdown));
-    net::accept(front, listener, config.tls.as_ref()).await
+    net::accept(front, listener, config.tls.as_ref(), connections).await
 }
 
 /// A server without a listener.

@@ -7,6 +7,7 @@ mod args;
 mod commands;
 mod config;
 mod data;
+mod descriptors;
 mod server;
 mod terminal;
 mod wiring;

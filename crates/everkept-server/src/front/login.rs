@@ -21,9 +21,9 @@ use std::time::Duration;
 
 const CODE_LIVES: Duration = Duration::from_secs(15 * 60);
 const COOKIE_LIVES: Duration = Duration::from_secs(30 * 24 * 3600);
-/// All that someone without a credential may send, and how long it may take.
+/// All that someone without a credential may send, and how long it may take: long enough to be told so before being cut off.
 const BODY_LIMIT: usize = 4 * 1024;
-const BODY_PATIENCE: Duration = Duration::from_secs(10);
+const BODY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A link that lets one browser in, once, within 15 minutes. `base_url` is where browsers reach the server.
 pub async fn login_link(engine: &Engine, base_url: &str) -> Result<String, Failure> {

@@ -15,13 +15,19 @@ use crate::{app::App, failed::Failed, openai};
 use axum::{
     Router,
     body::Body,
-    http::{Method, Request, StatusCode},
+    http::{HeaderValue, Method, Request, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use everkept_api::ErrorCode;
 use everkept_engine::Failure;
 use futures::FutureExt;
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 use tower::ServiceExt;
 
 /// The most bytes of a request's target and headers.
@@ -36,10 +42,20 @@ pub(crate) struct Front {
     pub routes: Router,
 }
 
+/// Whether a good credential has come over a connection.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Known(Arc<AtomicBool>);
+
+impl Known {
+    pub fn is_known(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 impl Front {
-    pub async fn answer(&self, request: Request<Body>) -> Response {
+    pub async fn answer(&self, request: Request<Body>, known: &Known) -> Response {
         let openai = openai::is_door(request.uri().path());
-        let admitted = AssertUnwindSafe(self.admit(request)).catch_unwind().await;
+        let admitted = AssertUnwindSafe(self.admit(request, known)).catch_unwind().await;
         let answered = admitted.unwrap_or_else(|_| Err(Failed::new(ErrorCode::Internal, "the server made a mistake, which it has noted")));
         let mut response = match answered {
             Ok(response) => response,
@@ -47,10 +63,14 @@ impl Front {
             Err(failed) => failed.into_response(),
         };
         headers::add(&mut response);
+        if !known.is_known() {
+            // A stranger gets one answer: what it does not read is not heaped up.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         response
     }
 
-    async fn admit(&self, mut request: Request<Body>) -> Result<Response, Failed> {
+    async fn admit(&self, mut request: Request<Body>, known: &Known) -> Result<Response, Failed> {
         let app = &self.app;
         check_head(&request)?;
         app.site.check_host(&request)?;
@@ -67,6 +87,7 @@ impl Front {
             return Ok(StatusCode::OK.into_response());
         }
         let credential = credential::check(app, request.headers()).await?;
+        known.0.store(true, Ordering::Relaxed);
         if app.engine.storage_failed() {
             return Err(Failed::new(ErrorCode::StorageFailed, "storage failed; nothing is acknowledged until a new start"));
         }

@@ -1,6 +1,7 @@
 //! Our own accept loop: how many may come in, and how long each may take.
 //!
-//! Never waits for a client without a limit: heads, idle connections, handshakes and stalled writes all end.
+//! Never waits for a client without a limit: heads, idle connections, handshakes and stalled writes all end, and whoever
+//! has not shown a credential is cut off after [`STRANGER`], whatever it is in the middle of (promise A8).
 
 mod socket;
 mod timer;
@@ -8,7 +9,10 @@ mod tls;
 
 pub use tls::TlsFiles;
 
-use crate::{app::ended, front::Front};
+use crate::{
+    app::ended,
+    front::{Front, Known},
+};
 use axum::body::Body;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -22,8 +26,8 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// Connections that may be open at once in this process.
-pub(crate) const CONNECTIONS: u32 = 4_096;
+/// For all that someone without a credential does: the handshake, the head, the body, reading the answer.
+const STRANGER: Duration = Duration::from_secs(10);
 /// For a request's head, and for an idle connection's next one.
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 const MAX_HEADERS: usize = 100;
@@ -46,9 +50,10 @@ pub(crate) fn listener(listener: std::net::TcpListener) -> io::Result<TcpListene
 }
 
 /// Until the server ends; then for as long as answers under way need, within limits.
-pub(crate) async fn accept(front: Arc<Front>, listener: TcpListener, tls: Option<&TlsFiles>) -> io::Result<()> {
+pub(crate) async fn accept(front: Arc<Front>, listener: TcpListener, tls: Option<&TlsFiles>, connections: usize) -> io::Result<()> {
     let tls = tls.map(tls::acceptor).transpose()?;
-    let places = Arc::new(Semaphore::new(CONNECTIONS as usize));
+    let connections = u32::try_from(connections).unwrap_or(u32::MAX);
+    let places = Arc::new(Semaphore::new(connections as usize));
     let runtime = front.app.engine.runtime().clone();
     let mut ending = std::pin::pin!(ended(front.app.ending.clone()));
     loop {
@@ -70,7 +75,7 @@ pub(crate) async fn accept(front: Arc<Front>, listener: TcpListener, tls: Option
     }
     drop(listener);
     tokio::select! {
-        _ = places.acquire_many(CONNECTIONS) => {}
+        _ = places.acquire_many(connections) => {}
         () = runtime.clock.sleep(LAST_WORDS) => tracing::info!("connections were cut at the end"),
     }
     Ok(())
@@ -80,15 +85,13 @@ async fn serve_tcp(front: Arc<Front>, stream: TcpStream, tls: Option<TlsAcceptor
     // Small frames are the rule here; a refusal only costs latency.
     _ = stream.set_nodelay(true);
     let clock = front.app.engine.runtime().clock.clone();
-    let socket = Socket::new(stream, clock.clone(), Some(place));
-    let Some(tls) = tls else { return serve_http(front, socket).await };
-    tokio::select! {
-        shaken = tls.accept(socket) => match shaken {
-            Ok(stream) => serve_http(front, stream).await,
-            Err(error) => tracing::debug!(%error, "a TLS handshake failed"),
-        },
-        () = clock.sleep(HEAD_PATIENCE) => {}
-    }
+    let socket = Socket::new(stream, clock, Some(place));
+    let Some(tls) = tls else { return for_as_long(front, |front, known| serve_http(front, socket, known)).await };
+    let secured = async |front, known| match tls.accept(socket).await {
+        Ok(stream) => serve_http(front, stream, known).await,
+        Err(error) => tracing::debug!(%error, "a TLS handshake failed"),
+    };
+    for_as_long(front, secured).await;
 }
 
 /// One connection over anything that reads and writes.
@@ -96,19 +99,34 @@ pub(crate) async fn serve_connection<IO>(front: Arc<Front>, io: IO)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let clock = front.app.engine.runtime().clock.clone();
-    serve_http(front, Socket::new(io, clock, None)).await;
+    let socket = Socket::new(io, front.app.engine.runtime().clock.clone(), None);
+    for_as_long(front, |front, known| serve_http(front, socket, known)).await;
 }
 
-async fn serve_http<IO>(front: Arc<Front>, io: IO)
+/// Serves to the end, or for as long as a stranger may stay.
+async fn for_as_long<S: Future<Output = ()>>(front: Arc<Front>, serve: impl FnOnce(Arc<Front>, Known) -> S) {
+    let (known, clock) = (Known::default(), front.app.engine.runtime().clock.clone());
+    let served = serve(front, known.clone());
+    tokio::select! {
+        () = served => {}
+        () = async {
+            clock.sleep(STRANGER).await;
+            if known.is_known() {
+                std::future::pending().await
+            }
+        } => tracing::debug!("a client without a credential was cut off"),
+    }
+}
+
+async fn serve_http<IO>(front: Arc<Front>, io: IO, known: Known)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let ending = ended(front.app.ending.clone());
     let timer = EngineTimer::new(front.app.engine.runtime().clock.clone());
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let front = front.clone();
-        async move { Ok::<_, Infallible>(front.answer(request.map(Body::new)).await) }
+        let (front, known) = (front.clone(), known.clone());
+        async move { Ok::<_, Infallible>(front.answer(request.map(Body::new), &known).await) }
     });
     let connection = http1::Builder::new()
         .timer(timer)

@@ -95,6 +95,7 @@ async fn a_listener_that_others_reach_needs_tls() {
             public_url: public_url.map(str::to_owned),
             tls: None,
             body_limit: 1_000,
+            connections: 10,
             shutdown,
         };
         let served = everkept_server::serve(config).await;

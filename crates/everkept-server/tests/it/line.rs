@@ -102,7 +102,8 @@ impl Line {
     }
 }
 
-async fn answer(stream: &mut (impl AsyncReadExt + Unpin), read: &mut Vec<u8>, to_head: bool) -> Option<Answer> {
+/// One answer out of a connection; `read` is what was read of it and not used yet.
+pub async fn answer(stream: &mut (impl AsyncReadExt + Unpin), read: &mut Vec<u8>, to_head: bool) -> Option<Answer> {
     let (status, headers) = loop {
         let end = loop {
             match read.windows(4).position(|four| four == b"\r\n\r\n") {

@@ -43,7 +43,7 @@ impl Pipe {
     }
 }
 
-fn about(took: Duration, seconds: u64) {
+pub fn about(took: Duration, seconds: u64) {
     assert!(took >= Duration::from_secs(seconds) && took < Duration::from_secs(seconds + 3), "{took:?}, not about {seconds} s");
 }
 
@@ -58,12 +58,25 @@ async fn a8_a_head_that_does_not_come_is_given_up_after_10_s() {
 #[tokio::test(start_paused = true)]
 async fn a8_an_idle_connection_is_given_up() {
     let mut idle = pipe(65_536).await;
-    idle.client.write_all(b"GET /api/health HTTP/1.1\r\nhost: localhost:7070\r\n\r\n").await.unwrap();
+    let health = idle.request("GET /api/health", "");
+    idle.client.write_all(health.as_bytes()).await.unwrap();
     about(idle.given_up().await, 10);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a8_a_stranger_that_sends_slowly_is_given_up_after_10_s() {
+async fn a8_a_stranger_gets_one_answer() {
+    let mut stranger = pipe(65_536).await;
+    let login = b"GET /login HTTP/1.1\r\nhost: localhost:7070\r\n\r\n";
+    stranger.client.write_all(&login.repeat(100)).await.unwrap();
+    let mut answers = String::new();
+    stranger.client.read_to_string(&mut answers).await.unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{answers}");
+    assert!(answers.contains("connection: close"));
+    about(stranger.given_up().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a8_a_stranger_that_sends_slowly_is_told_so() {
     let mut slow = pipe(65_536).await;
     let head = b"POST /login HTTP/1.1\r\nhost: localhost:7070\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
     slow.client.write_all(head).await.unwrap();
@@ -71,7 +84,40 @@ async fn a8_a_stranger_that_sends_slowly_is_given_up_after_10_s() {
     let mut answer = [0; 12];
     slow.client.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 408");
-    about(begun.elapsed(), 10);
+    about(begun.elapsed(), 5);
+}
+
+/// Sends pieces a second apart, for as long as they are taken; how long the server had patience.
+async fn trickled(mut pipe: Pipe, pieces: impl Iterator<Item = Vec<u8>>) -> Duration {
+    let begun = Instant::now();
+    for piece in pieces {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if pipe.client.write_all(&piece).await.is_err() {
+            break;
+        }
+    }
+    tokio::time::timeout(Duration::from_secs(3_600), pipe.serving).await.expect("it is given up").unwrap();
+    begun.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a8_a_stranger_is_cut_off_after_10_s_whatever_it_is_in_the_middle_of() {
+    let head = "POST /login HTTP/1.1\r\nhost: localhost:7070\r\ncontent-type: application/json\r\ncontent-length: 4000\r\n\r\n";
+    // A head that never ends, a byte at a time.
+    let letters = head.bytes().take(100).map(|byte| vec![byte]);
+    about(trickled(pipe(65_536).await, letters).await, 10);
+    // Nine seconds for the head, and then a body that comes slowly.
+    let pieces = head.as_bytes().chunks(head.len().div_ceil(9)).map(<[u8]>::to_vec).chain((0..60).map(|_| b" ".to_vec()));
+    about(trickled(pipe(65_536).await, pieces).await, 10);
+    // An answer that is not read.
+    let mut deaf = pipe(64).await;
+    deaf.client.write_all(b"GET /login HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    about(deaf.given_up().await, 10);
+    // Many requests, none of them with a credential that is good.
+    let mut wrong = pipe(65_536).await;
+    let guess = "GET /api/health HTTP/1.1\r\nhost: localhost:7070\r\nauthorization: Bearer ek_wrong\r\n\r\n";
+    wrong.client.write_all(guess.as_bytes()).await.unwrap();
+    about(wrong.given_up().await, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -105,6 +151,7 @@ async fn a_quiet_stream_says_that_it_is_alive() {
         read.extend_from_slice(&piece[..length]);
     }
     about(begun.elapsed(), 15);
+    assert!(!quiet.serving.is_finished(), "who has shown a credential may stay");
     assert!(String::from_utf8(read).unwrap().contains("retry: 1000"));
     drop(quiet.engine);
 }

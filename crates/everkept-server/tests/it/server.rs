@@ -3,7 +3,7 @@
 use everkept_agent::demo::{DemoAgent, MemoryInRam};
 use everkept_core::{AgentName, ModelName};
 use everkept_engine::{AgentEntry, Engine, Parts, Settings, TokioRuntime};
-use everkept_server::{BODY_LIMIT, ServerConfig, create_token, serve};
+use everkept_server::{BODY_LIMIT, CONNECTIONS, ServerConfig, create_token, serve};
 use everkept_store::FaultyStore;
 use futures::StreamExt;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
@@ -67,12 +67,17 @@ impl Server {
     }
 
     pub async fn with_body_limit(body_limit: usize) -> Server {
+        Self::with_limits(body_limit, CONNECTIONS).await
+    }
+
+    pub async fn with_limits(body_limit: usize, connections: usize) -> Server {
         let directory = tempfile::tempdir().unwrap();
         let (engine, admin, store) = engine(directory.path()).await;
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (shutdown, ended) = watch::channel(false);
-        let config = ServerConfig { engine: engine.clone(), listener, public_url: None, tls: None, body_limit, shutdown: ended };
+        let config =
+            ServerConfig { engine: engine.clone(), listener, public_url: None, tls: None, body_limit, connections, shutdown: ended };
         let serving = tokio::spawn(serve(config));
         let client = reqwest::Client::builder().timeout(PATIENCE).pool_max_idle_per_host(0).build().unwrap();
         Server { engine, store, address, admin, client, shutdown, serving, _directory: directory }

@@ -6,6 +6,7 @@ use crate::{
     args::Serve,
     config::Config,
     data::{DataDir, ServerFile},
+    descriptors,
     terminal::{Style, stdout_is_terminal},
     wiring::Agents,
 };
@@ -37,6 +38,7 @@ pub async fn run(data: DataDir, args: Serve) -> anyhow::Result<ExitCode> {
     log_to_stderr();
     data.create()?;
     let lock = data.lock()?;
+    let connections = descriptors::connections()?;
     let config = Config::load(&data.config())?;
     if config.keeper.hold_ms.is_some_and(|hold| hold > 0) {
         bail!("{}: keeper.hold_ms: agents end with the server in this version; leave it out or set 0", data.config().display());
@@ -72,6 +74,7 @@ pub async fn run(data: DataDir, args: Serve) -> anyhow::Result<ExitCode> {
         public_url: place.public_url.clone(),
         tls: place.tls,
         body_limit,
+        connections,
         shutdown: stopped,
     };
     let mut server = tokio::spawn(serve(server));

@@ -7,6 +7,7 @@ mod bench;
 mod browser;
 mod cli;
 mod dependencies;
+mod descriptors;
 mod docs;
 mod faults;
 mod kills;
