@@ -31,7 +31,7 @@ use std::{
 use tower::ServiceExt;
 
 /// The most bytes of a request's target and headers.
-const MAX_HEAD: usize = 64 * 1024;
+const MAX_HEAD: usize = 32 * 1024;
 
 /// What is answered without a credential, beside the empty health answer.
 pub(crate) const OPEN: &[(&str, &str)] = &[("GET", "/login"), ("GET", "/login.js"), ("POST", "/login")];

@@ -31,8 +31,8 @@ const STRANGER: Duration = Duration::from_secs(10);
 /// For a request's head, and for an idle connection's next one.
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 const MAX_HEADERS: usize = 100;
-/// hyper's buffer in each direction; a head must fit in it.
-const BUFFER: usize = 64 * 1024;
+/// hyper's buffer in each direction; a head must fit in it, and with all that goes with it into what a stranger may hold.
+const BUFFER: usize = 32 * 1024;
 /// The kernel's send buffer (which doubles the figure) for each client.
 const SEND_BUFFER: usize = 64 * 1024;
 /// For answers under way when the server stops.

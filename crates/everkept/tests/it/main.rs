@@ -13,3 +13,4 @@ mod faults;
 mod kills;
 mod opencode;
 mod requirements;
+mod strangers;

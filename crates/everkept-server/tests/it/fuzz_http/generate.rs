@@ -173,7 +173,7 @@ impl Maker<'_> {
             ];
             head.extend_from_slice(odd[self.dice.at(8)]);
         }
-        let odd_http = odd_http || head.len() > 60_000;
+        let odd_http = odd_http || head.len() > 30_000;
         // Some send a body without saying how long it is.
         if !body.is_empty() && self.dice.one_in(10) {
             head.extend_from_slice(b"transfer-encoding: chunked\r\n\r\n");

@@ -89,9 +89,8 @@ impl World {
         let (stop, ended) = tokio::sync::watch::channel(false);
         let server = Server::new(engine.clone(), PORT, BODY_LIMIT, ended).unwrap();
         let callers = callers(&engine, &server).await;
-        let file = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
-        let file = file.filter(|path| path.extension().is_some_and(|ending| ending == "db")).collect::<Vec<_>>();
-        let watched = rusqlite::Connection::open_with_flags(&file[0], rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+        let file = directory.path().join("everkept.db");
+        let watched = rusqlite::Connection::open_with_flags(&file, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
         World { line: Line::new(&server), callers, engine, store, watched, panics, _directory: directory, _stop: stop }
     }
 
