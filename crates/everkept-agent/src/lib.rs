@@ -5,6 +5,7 @@
 
 pub mod conformance;
 pub mod demo;
+pub mod remote;
 
 use bytes::Bytes;
 use everkept_core::{AgentName, AgentSessionId, Message, ModelName, Said, TurnId};
@@ -25,10 +26,24 @@ pub trait Agent: Send + Sync {
     /// What is known before the agent runs; [`Opened`] has what it said itself.
     fn abilities(&self) -> Abilities;
 
+    /// Where it works. Directories of another machine are not looked for on this one.
+    fn place(&self) -> Place {
+        Place::Here
+    }
+
     /// Starts what must be started and opens an agent session. Nothing is prompted.
     ///
     /// Dropping the future gives up and leaves nothing running.
     fn open(&self, open: Open) -> BoxFuture<Result<Opened, AgentFault>>;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Here,
+    /// On another machine, from which it dials in.
+    Elsewhere {
+        connected: bool,
+    },
 }
 
 /// What an agent can do. Where it cannot, the engine degrades as each line says.

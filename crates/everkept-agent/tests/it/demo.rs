@@ -96,12 +96,12 @@ async fn every_thing_said_is_one_line_of_json() {
     }
 }
 
-fn agent(memory: impl DemoMemory + 'static) -> Arc<dyn Agent> {
+pub fn agent(memory: impl DemoMemory + 'static) -> Arc<dyn Agent> {
     let last = AtomicU64::new(0);
     Arc::new(DemoAgent::new(Arc::new(memory), Arc::new(move || format!("demo_{}", last.fetch_add(1, SeqCst)))))
 }
 
-fn script() -> Script {
+pub fn script() -> Script {
     Script {
         directory: Path::new("/").to_owned(),
         plain: "hello there".into(),
@@ -116,18 +116,18 @@ fn script() -> Script {
 }
 
 #[derive(Default)]
-struct Heard {
-    said: Vec<Said>,
-    raw: Vec<bytes::Bytes>,
+pub struct Heard {
+    pub said: Vec<Said>,
+    pub raw: Vec<bytes::Bytes>,
     /// None when the agent was gone first.
-    done: Option<Done>,
+    pub done: Option<Done>,
 }
 
-async fn open(agent: &Arc<dyn Agent>, session: OpenSession) -> Opened {
+pub async fn open(agent: &Arc<dyn Agent>, session: OpenSession) -> Opened {
     agent.open(Open { directory: "/".into(), session, model: None }).await.unwrap()
 }
 
-async fn prompt(talk: &mut Opened, text: &str) -> Heard {
+pub async fn prompt(talk: &mut Opened, text: &str) -> Heard {
     prompt_after(talk, text, Vec::new()).await
 }
 
@@ -136,7 +136,7 @@ async fn prompt_after(talk: &mut Opened, text: &str, history: Vec<Message>) -> H
     hear(talk).await
 }
 
-async fn hear(talk: &mut Opened) -> Heard {
+pub async fn hear(talk: &mut Opened) -> Heard {
     let mut heard = Heard::default();
     loop {
         match talk.connection.output.recv().await.unwrap() {
@@ -153,11 +153,11 @@ async fn hear(talk: &mut Opened) -> Heard {
     }
 }
 
-fn order(text: &str, history: Vec<Message>) -> Order {
+pub fn order(text: &str, history: Vec<Message>) -> Order {
     Order::Prompt(Prompt { turn: turn(), parts: vec![PromptPart::Text(text.into())], history })
 }
 
-fn text(heard: &Heard) -> String {
+pub fn text(heard: &Heard) -> String {
     let texts = heard.said.iter().filter_map(|said| match said {
         Said::Text { text, .. } => Some(text.as_str()),
         _ => None,
