@@ -1,4 +1,4 @@
-//! Configured agents, as people see them.
+//! Agents, as people see them.
 //!
 //! Never: how one is started, which may hold secrets.
 
@@ -13,6 +13,12 @@ pub struct Agent {
     /// `provider/model`, from its configuration.
     pub model: Option<String>,
     pub abilities: Abilities,
+    /// It runs on another machine, behind a relay.
+    #[serde(default)]
+    pub remote: bool,
+    /// It can be begun now; without its relay a turn waits for a while and then fails.
+    #[serde(default)]
+    pub connected: bool,
 }
 
 /// What it can do; for each lack there is a way to do without.

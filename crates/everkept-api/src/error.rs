@@ -75,6 +75,8 @@ table! {
     QuestionExpired = "question_expired", 409, never, free;
     NothingReverted = "nothing_reverted", 409, never, free;
     NothingToRevert = "nothing_to_revert", 409, never, free;
+    /// Another relay runs the agent.
+    AgentConnected = "agent_connected", 409, again, free;
     ThreadTaken = "thread_taken", 409, never, free;
     /// The position asked for is not there any more.
     CursorGone = "cursor_gone", 410, never, free;

@@ -3,7 +3,7 @@
 //! Never prompts: it only opens. A start that failed is tried again; a prompt never is.
 
 use crate::inner::Inner;
-use everkept_agent::{Abilities, AgentFault, AgentFaultKind, Connection, Open, OpenSession};
+use everkept_agent::{Abilities, AgentFault, AgentFaultKind, Connection, Open, OpenSession, Place};
 use everkept_core::{AgentName, AgentSessionBecause, AgentSessionId, ModelName, SessionId, TurnId};
 use std::path::Path;
 use std::sync::Arc;
@@ -62,14 +62,17 @@ impl Plan {
 /// Opens what the plan says. Waits for room, and tries a start that may work again as often as the settings say.
 pub(crate) async fn open(inner: Arc<Inner>, mut plan: Plan) -> Result<Host, AgentFault> {
     let permit = permit(&inner).await;
-    make_directory(&inner, &plan.directory)?;
-    let Some(entry) = inner.agents.get(&plan.agent) else {
+    let Some(agent) = inner.agents.get(&plan.agent) else {
         return Err(cannot_start(format!("starting agent {}", plan.agent), "it is not configured any more"));
     };
+    match agent.place() {
+        Place::Here => make_directory(&inner, &plan.directory)?,
+        Place::Elsewhere { .. } => {}
+    }
     let mut waits = inner.settings.start_backoff.iter();
     loop {
         let open = Open { directory: plan.directory.clone(), session: plan.open.clone(), model: plan.model.clone() };
-        let fault = match entry.agent.open(open).await {
+        let fault = match agent.open(open).await {
             Ok(opened) => {
                 let explicit = plan.because == AgentSessionBecause::Request;
                 let agent_session = match &plan.open {
@@ -93,7 +96,7 @@ pub(crate) async fn open(inner: Arc<Inner>, mut plan: Plan) -> Result<Host, Agen
             }
             Err(fault) => fault,
         };
-        if plan.does_without(entry.agent.abilities()) {
+        if plan.does_without(agent.abilities()) {
             tracing::info!(session = %plan.session, turn = %plan.turn, %fault, "the agent begins a new session and is told the conversation");
             continue;
         }

@@ -3,17 +3,15 @@
 //! Never lets a caller tell a session it may not see from one that does not exist.
 
 use crate::actor::Mail;
+use crate::agents::{Agents, RELAY};
 use crate::inner::{Inner, Seen};
 use crate::known_tokens::KnownTokens;
 use crate::orders::*;
 use crate::runtime::Runtime;
 use crate::upkeep::upkeep;
-use crate::{Caller, Failure, Settings};
-use everkept_agent::Agent;
-use everkept_core::{
-    AgentName, CreateSession, KnownAgent, KnownAgents, ModelName, QuestionId, Refusal, Resource, SessionId, TextDigest, Thread, Timestamp,
-    TokenId, TurnId,
-};
+use crate::{Access, AgentEntry, Caller, Failure, Settings};
+use everkept_agent::remote::{ProcessIds, RemoteAgent};
+use everkept_core::{AgentName, CreateSession, QuestionId, Refusal, Resource, SessionId, TextDigest, Thread, Timestamp, TokenId, TurnId};
 use everkept_store::{QuestionsQuery, Store, Token};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -27,14 +25,6 @@ pub struct Parts {
     pub default_agent: AgentName,
     pub runtime: Runtime,
     pub settings: Settings,
-}
-
-/// One configured agent.
-#[derive(Clone)]
-pub struct AgentEntry {
-    pub agent: Arc<dyn Agent>,
-    /// The model its configuration names.
-    pub model: Option<ModelName>,
 }
 
 /// How the engine goes.
@@ -52,12 +42,12 @@ pub struct Engine {
 impl Engine {
     /// Boots the store, then settles and goes on with whatever the last run left open.
     pub async fn start(parts: Parts) -> Result<Engine, Failure> {
-        let known = parts.agents.iter().map(|(name, entry)| (name.clone(), KnownAgent { model: entry.model.clone() })).collect();
         let boot = parts.store.boot(parts.runtime.clock.wall()).await?;
+        let ids = parts.runtime.ids.clone();
+        let processes: ProcessIds = Arc::new(move || ids.uuid().simple().to_string());
         let inner = Arc::new(Inner {
             store: parts.store,
-            agents: parts.agents,
-            known: KnownAgents { default: parts.default_agent, agents: known },
+            agents: Agents::new(parts.default_agent, parts.agents, parts.settings.private_directories.clone(), processes),
             feed: broadcast::channel(1_024).0,
             permits: Arc::new(Semaphore::new(parts.settings.max_agents)),
             runtime: parts.runtime,
@@ -74,6 +64,7 @@ impl Engine {
             task_ended: Notify::new(),
         });
         let engine = Engine { inner };
+        engine.settle_agents().await?;
         // Questions run out of time whether or not anything else wakes their session.
         let open = engine.inner.store.questions(QuestionsQuery { session: None, resource: None, open_only: true }).await?;
         let owed = engine.inner.store.owed().await?;
@@ -119,14 +110,22 @@ impl Engine {
     }
 
     pub fn agents(&self) -> Vec<AgentCard> {
-        let default = &self.inner.known.default;
-        let card = |(name, entry): (&AgentName, &AgentEntry)| AgentCard {
-            name: name.clone(),
-            is_default: name == default,
-            model: entry.model.clone(),
-            abilities: entry.agent.abilities(),
-        };
-        self.inner.agents.iter().map(card).collect()
+        self.inner.agents.cards()
+    }
+
+    /// The agent that the caller's relay runs; for anybody else there is none.
+    pub fn relayed(&self, caller: &Caller) -> Option<Arc<RemoteAgent>> {
+        match &caller.access {
+            Access::Relay(name) => self.inner.agents.relayed(name),
+            Access::All | Access::Resource(_) | Access::Recall(_) => None,
+        }
+    }
+
+    /// Brings the agents of other machines in line with the tokens there are.
+    async fn settle_agents(&self) -> Result<(), Failure> {
+        let _one_at_a_time = self.inner.agents.settling.lock().await;
+        self.inner.agents.settle(&self.tokens().await?);
+        Ok(())
     }
 
     pub async fn create_session(&self, caller: &Caller, new: NewSession, key: Option<Keyed>) -> Result<Answered, Failure> {
@@ -177,7 +176,7 @@ impl Engine {
             agent_session: new.agent_session,
             parent: new.parent,
             metadata: new.metadata,
-            known: self.inner.known.clone(),
+            known: self.inner.agents.known(),
         };
         let principal = caller.principal.clone();
         let mail = |reply| Mail::Create {
@@ -279,9 +278,11 @@ impl Engine {
     }
 
     pub async fn put_token(&self, token: Token) -> Result<(), Failure> {
+        let relays = token.kind == RELAY;
         let kept = self.inner.store.put_token(token).await;
         self.inner.known_tokens.changed();
-        self.inner.check(kept)
+        self.inner.check(kept)?;
+        if relays { self.settle_agents().await } else { Ok(()) }
     }
 
     pub async fn token_by_hash(&self, hash: TextDigest) -> Result<Option<Token>, Failure> {
@@ -307,7 +308,9 @@ impl Engine {
         let at = self.inner.wall();
         let revoked = self.inner.store.revoke_token(token, at).await;
         self.inner.known_tokens.changed();
-        self.inner.check(revoked)
+        let revoked = self.inner.check(revoked)?;
+        self.settle_agents().await?;
+        Ok(revoked)
     }
 }
 

@@ -2,14 +2,14 @@
 //!
 //! Never two tasks for one session at a time, and nothing of a store that has failed.
 
-use crate::AgentEntry;
 use crate::actor::{self, Mail};
+use crate::agents::Agents;
 use crate::hub::{BATCHES, Batch, Hint};
 use crate::known_tokens::KnownTokens;
 use crate::orders::*;
 use crate::runtime::Runtime;
 use crate::{Caller, Failure, Settings};
-use everkept_core::{AgentName, Event, Fold, KnownAgents, Message, MessageRecord, Question, Resource, Session, SessionId, Timestamp, Turn};
+use everkept_core::{Event, Fold, Message, MessageRecord, Question, Resource, Session, SessionId, Timestamp, Turn};
 use everkept_store::{EventsQuery, Problem, Store, StoreFault, StoredEvent, decode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -24,8 +24,7 @@ pub(crate) const READ_BYTES: usize = 1024 * 1024;
 
 pub(crate) struct Inner {
     pub store: Arc<dyn Store>,
-    pub agents: BTreeMap<AgentName, AgentEntry>,
-    pub known: KnownAgents,
+    pub agents: Agents,
     pub runtime: Runtime,
     pub settings: Settings,
     pub feed: broadcast::Sender<Hint>,

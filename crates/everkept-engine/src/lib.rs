@@ -5,6 +5,7 @@
 
 mod actor;
 mod agent_host;
+mod agents;
 mod caller;
 mod failure;
 mod handle;
@@ -18,9 +19,10 @@ mod settings;
 mod tail;
 mod upkeep;
 
+pub use agents::AgentEntry;
 pub use caller::{Access, Caller};
 pub use failure::Failure;
-pub use handle::{AgentEntry, Engine, Parts, Stop};
+pub use handle::{Engine, Parts, Stop};
 pub use hub::{Frame, Hint};
 pub use orders::*;
 pub use runtime::{Clock, Ids, Runtime, Spawner, TokioRuntime};
@@ -28,6 +30,7 @@ pub use settings::Settings;
 pub use tail::Tail;
 
 pub use everkept_agent::Abilities;
+pub use everkept_agent::remote::{Broken, Claim, Link, PIECE_BYTES, RemoteAgent};
 pub use everkept_store::{
     EventsQuery, KeptAnswer, Page, PlaceQuery, Problem, QuestionsQuery, SessionsQuery, StoreFault, StoredEvent, Token,
 };

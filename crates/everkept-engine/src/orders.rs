@@ -190,13 +190,17 @@ pub struct PlacedTurn {
     pub turn: Turn,
 }
 
-/// One configured agent, for people to see.
+/// One agent, for people to see.
 #[derive(Debug, Clone)]
 pub struct AgentCard {
     pub name: AgentName,
     pub is_default: bool,
     pub model: Option<ModelName>,
     pub abilities: crate::Abilities,
+    /// It runs on another machine.
+    pub remote: bool,
+    /// A turn need not wait for it.
+    pub connected: bool,
 }
 
 /// What a session adds up to.

@@ -2,7 +2,7 @@
 //!
 //! Never a route that is not in it: routes are mounted from the document's own list.
 
-use crate::{app::App, failed::json_response, native, openai};
+use crate::{app::App, failed::json_response, native, openai, relay};
 use axum::{Router, extract::State, http::StatusCode, response::Response};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
@@ -31,7 +31,8 @@ struct Base;
 /// Every route but the web page's, and their document.
 pub(crate) fn routes() -> (Router<Arc<App>>, Value) {
     let base = OpenApiRouter::with_openapi(Base::openapi());
-    let (routes, document) = base.merge(native::routes()).merge(openai::routes()).routes(routes!(read)).split_for_parts();
+    let (routes, document) =
+        base.merge(native::routes()).merge(openai::routes()).merge(relay::routes()).routes(routes!(read)).split_for_parts();
     let mut document = serde_json::to_value(document).expect("a document has string keys only");
     mend(&mut document);
     (routes, document)

@@ -15,6 +15,7 @@ mod front;
 mod native;
 mod net;
 mod openai;
+mod relay;
 mod secret;
 mod stream;
 mod web;

@@ -47,6 +47,7 @@ fn the_table_is_what_clients_were_told() {
     409 question_expired
     409 nothing_reverted
     409 nothing_to_revert
+    409 agent_connected retryable
     409 thread_taken
     410 cursor_gone
     413 body_too_large

@@ -98,7 +98,7 @@ impl Actor {
         let state = self.state()?;
         let Some(entry) = state.turn(turn) else { return Ok(None) };
         let agent = entry.turn.agent.clone();
-        let abilities = self.inner.agents.get(&agent).map(|entry| entry.agent.abilities());
+        let abilities = self.inner.agents.get(&agent).map(|agent| agent.abilities());
         let can_resume = abilities.is_some_and(|abilities| abilities.resume);
         let can_fork = abilities.is_some_and(|abilities| abilities.fork);
         let stale = state.thread(&agent).is_some_and(|thread| thread.stale);

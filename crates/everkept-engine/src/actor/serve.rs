@@ -77,7 +77,7 @@ impl Actor {
     }
 
     async fn perform_order(&mut self, order: Order, mut along: Along) -> Result<Reply, Failure> {
-        let known = self.inner.known.clone();
+        let known = self.inner.agents.known();
         let by = TurnId(self.inner.runtime.ids.uuid());
         let again = |turn, agent, model| AgainTurn { turn, by, agent, model, known: known.clone() };
         let session = |state: &State, _: &[Event]| Reply::Session(state.session.clone());
@@ -174,7 +174,7 @@ impl Actor {
             model: new.model,
             agent_session: new.agent_session,
             if_busy: new.if_busy,
-            known: self.inner.known.clone(),
+            known: self.inner.agents.known(),
         }))
     }
 
@@ -186,7 +186,7 @@ impl Actor {
         if settled {
             return self.carry_out(Vec::new(), along, turn_reply(held)).await;
         }
-        let again = AgainTurn { turn: held, by, agent: None, model: None, known: self.inner.known.clone() };
+        let again = AgainTurn { turn: held, by, agent: None, model: None, known: self.inner.agents.known() };
         self.carry_out(vec![Command::RetryTurn(again)], along, latest_reply(held, by)).await
     }
 
@@ -243,7 +243,7 @@ impl Actor {
             take_thread: took.is_some(),
             agent: new.agent,
             directory: check_directory(new.directory)?,
-            known: self.inner.known.clone(),
+            known: self.inner.agents.known(),
         };
         let forked = fork(state, command, now)?;
         let mut base = match child_shell(state, forked.cut) {

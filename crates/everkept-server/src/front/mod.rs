@@ -11,7 +11,7 @@ pub(crate) use credential::{Credential, Who};
 pub use login::login_link;
 pub(crate) use site::Site;
 
-use crate::{app::App, failed::Failed, openai};
+use crate::{app::App, failed::Failed, openai, relay};
 use axum::{
     Router,
     body::Body,
@@ -19,7 +19,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use everkept_api::ErrorCode;
-use everkept_engine::Failure;
+use everkept_engine::{Access, Failure};
 use futures::FutureExt;
 use std::{
     panic::AssertUnwindSafe,
@@ -96,6 +96,10 @@ impl Front {
         }
         if OPEN.iter().any(|(_, open)| *open == request.uri().path()) {
             return Err(Failed::new(ErrorCode::MethodNotAllowed, "this route does not take that method"));
+        }
+        // For a relay there is its own door, and nothing else.
+        if matches!(credential.caller.access, Access::Relay(_)) && request.uri().path() != relay::PATH {
+            return Err(Failed::not_found());
         }
         request.extensions_mut().insert(credential);
         let routed = self.routes.clone().oneshot(request).await;

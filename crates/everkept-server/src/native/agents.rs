@@ -1,4 +1,4 @@
-//! The configured agents.
+//! The agents: those that are configured, and those that relays run.
 //!
 //! Never how one is started.
 

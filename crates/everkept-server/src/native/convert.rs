@@ -89,6 +89,8 @@ pub(super) fn agent_card(card: AgentCard) -> api::Agent {
             set_model: can.set_model,
             report_usage: can.report_usage,
         },
+        remote: card.remote,
+        connected: card.connected,
     }
 }
 

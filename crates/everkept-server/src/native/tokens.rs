@@ -56,13 +56,21 @@ async fn create(app: Shared, sent: Sent<CreateToken>) -> Result<Response, Failed
     let name = sent.body.name;
     match sent.body.kind {
         TokenKind::Resource | TokenKind::Recall => _ = Resource::new(name.clone()).map_err(|_| wrong_name())?,
-        TokenKind::Relay => _ = AgentName::new(name.clone()).map_err(|_| wrong_name())?,
+        TokenKind::Relay => relayed(&app, AgentName::new(name.clone()).map_err(|_| wrong_name())?)?,
         TokenKind::Admin => return Err(Failed::field("kind", "must be resource, relay or recall")),
     }
     let lives = sent.body.expires_in_ms.map(Duration::from_millis);
     let (made, secret) = create_token(&app.engine, sent.body.kind.as_str(), Some(name), lives).await?;
     let token = token(made).ok_or_else(no_such_token)?;
     Ok(json_response(StatusCode::CREATED, super::answer::write(&CreatedToken { token, secret })))
+}
+
+/// A configured agent runs here, and nowhere else.
+fn relayed(app: &App, name: AgentName) -> Result<(), Failed> {
+    match app.engine.agents().iter().any(|card| card.name == name && !card.remote) {
+        true => Err(Failed::field("name", "is an agent of this server; name one that it does not have")),
+        false => Ok(()),
+    }
 }
 
 fn wrong_name() -> Failed {

@@ -15,6 +15,7 @@ mod line;
 mod login;
 mod once;
 mod patience;
+mod relay;
 mod server;
 mod sessions;
 mod simulation;

@@ -251,7 +251,7 @@ pub fn asks(method: &str, path: &str) -> Vec<Ask> {
             ..ask("POST", "/v1/chat/completions", r#"{"model":"demo","messages":[{"role":"user","content":"x"}]}"#, 200)
         }),
         // Nobody's things: the caller's own and the server's.
-        ("GET", "/api/feed" | "/api/agents" | "/api/health" | "/api/openapi.json" | "/api/tokens" | "/v1/models")
+        ("GET", "/agents/connect" | "/api/feed" | "/api/agents" | "/api/health" | "/api/openapi.json" | "/api/tokens" | "/v1/models")
         | ("POST", "/api/tokens")
         | ("GET", "/" | "/app.js" | "/style.css" | "/login" | "/login.js")
         | ("POST", "/login") => Vec::new(),

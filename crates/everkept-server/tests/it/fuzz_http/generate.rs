@@ -351,7 +351,7 @@ impl Maker<'_> {
             let accept = ["text/event-stream", "application/json", "*/*", "text/html, text/event-stream;q=0.1", "x"][self.dice.at(5)];
             head.extend_from_slice(format!("accept: {accept}\r\n").as_bytes());
         }
-        if operation.id == "open_socket" && !self.errs(4) {
+        if matches!(&*operation.id, "open_socket" | "connect_agent") && !self.errs(4) {
             let version = if self.errs(10) { "12" } else { "13" };
             let upgrade = format!("connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: {version}\r\n");
             head.extend_from_slice(upgrade.as_bytes());
