@@ -35,6 +35,8 @@ pub enum Command {
     /// Make, list and revoke access tokens
     #[command(subcommand)]
     Token(Token),
+    /// Run an agent of this machine for a server on another one
+    Relay(Relay),
     /// Read everything that is kept and check that it adds up
     Verify(Verify),
     /// Copy the database to a file, also while the server runs
@@ -222,6 +224,23 @@ pub struct CreateToken {
     pub expires: Option<Duration>,
     #[command(flatten)]
     pub listing: Listing,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "The token is read from the file, or from EVERKEPT_TOKEN.")]
+pub struct Relay {
+    /// The server, as https://keep.example or http://127.0.0.1:7717
+    #[arg(long, value_name = "URL")]
+    pub server: String,
+    /// The agent, as config.toml here and the token name it
+    #[arg(long, value_name = "NAME")]
+    pub agent: String,
+    /// A file with the token, which `everkept token create --relay` printed
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Certificates to trust instead of the system's, as PEM
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]

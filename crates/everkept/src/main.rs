@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod data;
 mod descriptors;
+mod dial;
 mod server;
 mod terminal;
 mod wiring;

@@ -12,11 +12,17 @@ pub async fn run(data: DataDir, listing: Listing) -> anyhow::Result<ExitCode> {
         super::print_json(&agents)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = Table::new(&["agent", "default", "model", "can"]);
+    let mut table = Table::new(&["agent", "default", "model", "where", "can"]);
     for agent in &agents {
         table.row(|fields| {
             let default = if agent.default { "yes" } else { "" };
-            fields.text(&agent.name).text(default).text(agent.model.as_deref().unwrap_or("its own")).dim(&abilities(agent.abilities));
+            let place = match (agent.remote, agent.connected) {
+                (false, _) => "here",
+                (true, true) => "behind a relay",
+                (true, false) => "relay away",
+            };
+            fields.text(&agent.name).text(default).text(agent.model.as_deref().unwrap_or("its own")).text(place);
+            fields.dim(&abilities(agent.abilities));
         });
     }
     table.print("no agent is configured")?;

@@ -7,6 +7,7 @@ mod backup;
 mod chat;
 mod conversation;
 mod doctor;
+mod relay;
 mod send;
 mod serve;
 mod sessions;
@@ -39,6 +40,7 @@ pub async fn run(data: Option<PathBuf>, command: Option<Command>) -> anyhow::Res
         Command::Token(command) => token::run(data, command).await,
         Command::Verify(args) => verify::run(data, args).await,
         Command::Backup { file } => backup::run(data, &file).await,
+        Command::Relay(args) => relay::run(data, args).await,
         Command::Stop => stop::run(data).await,
         Command::Doctor => doctor::run(data).await,
         Command::Completions { .. } | Command::Keeper { .. } => unreachable!("main does these without a runtime"),

@@ -118,7 +118,7 @@ fn announce(address: &str, link: &str) -> io::Result<()> {
     out.flush()
 }
 
-fn log_to_stderr() {
+pub fn log_to_stderr() {
     let filter = EnvFilter::try_from_env("EVERKEPT_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
     // A log that is set up already is one too.

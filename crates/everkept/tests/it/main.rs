@@ -12,5 +12,6 @@ mod docs;
 mod faults;
 mod kills;
 mod opencode;
+mod relay;
 mod requirements;
 mod strangers;
