@@ -67,7 +67,7 @@ pub trait Store: Send + Sync {
     /// Sessions that are owed something, and what.
     fn owed(&self) -> Answer<'_, Vec<(SessionId, Vec<Effect>)>>;
 
-    /// The bytes an agent sent in a turn, in order, from byte `from` on, at most about 1 MiB at a time.
+    /// The bytes an agent sent in a turn, in order, from byte `from` on, at most about 64 KiB at a time.
     fn raw(&self, session: SessionId, turn: TurnId, from: u64) -> Answer<'_, Bytes>;
     fn blob(&self, id: TextDigest) -> Answer<'_, Option<Bytes>>;
     /// The sessions whose commits brought the blob (the first write's session of each): who may see it is decided by them.

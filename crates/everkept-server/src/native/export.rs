@@ -23,8 +23,11 @@ use std::{fmt::Write, sync::Arc};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+/// Events read at a time, and the bytes after which that ends: what a reader that does not read holds (promise L1).
 const EVENTS: u32 = 200;
-const MESSAGES: u32 = 50;
+const EVENT_BYTES: usize = 32 * 1024;
+/// Messages read at a time. One may be large; several need not be held at once.
+const MESSAGES: u32 = 1;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(read))
@@ -67,7 +70,7 @@ async fn read(app: Shared, Who(caller): Who, At(ses): At<SessionId>, Asked(wante
 
 fn jsonl(engine: Engine, caller: Caller, session: SessionId) -> Body {
     let pages = stream::try_unfold((engine, caller, 0), move |(engine, caller, after)| async move {
-        let query = EventsQuery { session: Some(session), after, limit: EVENTS, ..EventsQuery::default() };
+        let query = EventsQuery { session: Some(session), after, limit: EVENTS, max_bytes: Some(EVENT_BYTES), ..EventsQuery::default() };
         let events = engine.events(&caller, query).await?;
         let Some(last) = events.last() else { return Ok::<_, Failure>(None) };
         let after = last.seq;

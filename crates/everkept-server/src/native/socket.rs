@@ -37,6 +37,8 @@ use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 const SUBPROTOCOL: &str = "everkept";
+/// Commands are short as a rule; every open socket has one of these.
+const READ_BUFFER: usize = 8 * 1024;
 const PING: Duration = Duration::from_secs(15);
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
@@ -82,7 +84,7 @@ async fn open(
         app: app.0,
     };
     let limit = session.app.body_limit;
-    let upgrade = upgrade.max_message_size(limit).max_frame_size(limit).write_buffer_size(0);
+    let upgrade = upgrade.max_message_size(limit).max_frame_size(limit).read_buffer_size(READ_BUFFER).write_buffer_size(0);
     Ok(upgrade.on_upgrade(move |socket| session.run(socket, tail)))
 }
 

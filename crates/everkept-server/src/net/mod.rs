@@ -33,8 +33,9 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 const MAX_HEADERS: usize = 100;
 /// hyper's buffer in each direction; a head must fit in it, and with all that goes with it into what a stranger may hold.
 const BUFFER: usize = 32 * 1024;
-/// The kernel's send buffer (which doubles the figure) for each client.
-const SEND_BUFFER: usize = 64 * 1024;
+/// The kernel's send buffer (which doubles the figure) for each client, and how much of it may wait to be sent at all.
+const SEND_BUFFER: usize = 32 * 1024;
+const UNSENT: u32 = 16 * 1024;
 /// For answers under way when the server stops.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 /// After an accept that failed, for want of file descriptors as a rule.
@@ -45,7 +46,14 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nc
 pub(crate) fn listener(listener: std::net::TcpListener) -> io::Result<TcpListener> {
     listener.set_nonblocking(true)?;
     // Accepted sockets inherit it. It is what a reader that stopped reading costs in the kernel.
-    socket2::SockRef::from(&listener).set_send_buffer_size(SEND_BUFFER)?;
+    let socket = socket2::SockRef::from(&listener);
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    #[cfg(target_os = "linux")]
+    {
+        socket.set_tcp_notsent_lowat(UNSENT)?;
+        // A client that is gone without a word acknowledges nothing; it is as stuck as one that does not read.
+        socket.set_tcp_user_timeout(Some(socket::WRITE_STALL))?;
+    }
     TcpListener::from_std(listener)
 }
 
@@ -146,5 +154,21 @@ where
     };
     if let Err(error) = served {
         tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn l1_what_a_listener_is_told_holds_for_those_it_accepts() {
+        let listener = listener(std::net::TcpListener::bind("127.0.0.1:0").unwrap()).unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        let socket = socket2::SockRef::from(&accepted);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(socket::WRITE_STALL));
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT);
+        assert_eq!(socket.send_buffer_size().unwrap(), 2 * SEND_BUFFER);
     }
 }

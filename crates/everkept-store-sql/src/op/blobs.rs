@@ -11,7 +11,7 @@ use everkept_store::Raw;
 /// The most bytes of an agent's output in one row.
 const RAW_ROW: usize = 256 * 1024;
 /// About how many bytes of it one read returns.
-const RAW_PIECE: usize = 1024 * 1024;
+const RAW_PIECE: usize = 64 * 1024;
 
 pub async fn put_blob<T: Tx>(tx: &mut T, id: TextDigest, bytes: &[u8], session: Option<SessionId>) -> Result<(), Stop> {
     tx.exec("INSERT INTO blob (id, bytes) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING", &[(&id).into(), Arg::Blob(bytes)]).await?;
@@ -53,7 +53,7 @@ pub async fn raw<T: Tx>(tx: &mut T, session: SessionId, turn: TurnId, from: u64)
     let rows = tx.rows(before, &[(&session).into(), (&turn).into(), int(from)]).await?;
     let mut place = rows.first().map_or(Ok(0), |row| row.number(0))?;
     while found.len() < RAW_PIECE {
-        let rows = tx.rows(sql, &[(&session).into(), (&turn).into(), int(place), int(64)]).await?;
+        let rows = tx.rows(sql, &[(&session).into(), (&turn).into(), int(place), int(4)]).await?;
         if rows.is_empty() {
             break;
         }

@@ -16,7 +16,7 @@ async fn read_all(store: &dyn Store, session: SessionId, turn: TurnId) -> Vec<u8
         if piece.is_empty() {
             return all;
         }
-        assert!(piece.len() <= 2 * 1024 * 1024, "one read returns about 1 MiB at most");
+        assert!(piece.len() <= 128 * 1024, "one read returns about 64 KiB at most");
         all.extend_from_slice(&piece);
     }
 }

@@ -23,7 +23,7 @@ use std::{
 };
 
 /// The most bytes of an agent's output that one read returns.
-const RAW_PIECE: usize = 1024 * 1024;
+const RAW_PIECE: usize = 64 * 1024;
 
 #[derive(Debug, Default)]
 pub struct MemoryStore {

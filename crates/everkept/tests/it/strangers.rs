@@ -1,14 +1,17 @@
-//! What clients cost the real server's memory: strangers by the thousand.
+//! What clients cost the real server's memory: strangers by the thousand, and readers that do not read.
 //!
-//! Figures are printed (`--nocapture`); the promise's bound is what is asserted.
+//! Figures are printed (`--nocapture`); the promises' bounds are what is asserted.
 
 use crate::bench::*;
+use serde_json::json;
 use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 /// A8: what a stranger may hold.
 const STRANGER: u64 = 64 * 1024;
+/// L1: what a reader may cost.
+const READER: u64 = 256 * 1024;
 
 /// Memory of the server's own, in bytes: its heap and stacks, not the files it has mapped.
 fn memory(server: &Server) -> u64 {
@@ -75,5 +78,59 @@ async fn a8_a_stranger_holds_at_most_64_kib() {
         println!("{count} strangers, {name}: {each} bytes each");
         assert!(each <= STRANGER, "{name}: {each} bytes each");
         assert_eq!(server.get("/api/health").await["status"], "ok");
+    }
+}
+
+/// Bytes that the kernel holds for the clients of the server.
+fn in_kernel(server: &Server) -> u64 {
+    let port: u16 = server.address.rsplit_once(':').unwrap().1.parse().unwrap();
+    let local = format!(":{port:04X}");
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let queued = rows.filter(|row| row[1].ends_with(&local)).map(|row| row[4].split(':').next().unwrap().to_owned());
+    queued.map(|queue| u64::from_str_radix(&queue, 16).unwrap()).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn l1_a_stuck_reader_costs_at_most_256_kib_with_events_of_64_kib() {
+    let count = (raise_limit() / 2).clamp(50, 100);
+    let stream = "events HTTP/1.1\r\naccept: text/event-stream\r\n";
+    let socket = "socket HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+        sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let export = "export HTTP/1.1\r\n";
+    for (name, door) in [("server-sent events", stream), ("WebSocket", socket), ("an export", export)] {
+        let data = tempfile::tempdir().unwrap();
+        let server = Server::start(data.path());
+        let session = server.session(json!({})).await;
+        let record = async |number: u32| {
+            // Written down, each of these letters is six.
+            let message = json!({ "role": "user", "content": format!("{number} {}", "\0".repeat(40 * 1024)) });
+            server.post(&format!("/api/sessions/{session}/messages"), json!({ "messages": [message] })).await;
+        };
+        let host = server.address.split_once("//").unwrap().1;
+        let request = format!("GET /api/sessions/{session}/{door}host: {host}\r\nauthorization: Bearer {}\r\n\r\n", server.token);
+        let stuck = || {
+            let mut reader = TcpStream::connect(host).unwrap();
+            reader.write_all(request.as_bytes()).unwrap();
+            reader
+        };
+        // What the session itself holds for all who read along is no single reader's.
+        let first = stuck();
+        for number in 0..70 {
+            record(number).await;
+        }
+        let largest = server.events(&session).await.iter().map(|event| event.to_string().len()).max().unwrap();
+        assert!(largest >= 60_000, "{largest}");
+        let before = memory(&server);
+        let readers: Vec<TcpStream> = (0..count).map(|_| stuck()).collect();
+        // They fall behind what goes on as well as behind what is kept.
+        for number in 70..140 {
+            record(number).await;
+        }
+        let (held, queued) = ((memory(&server).saturating_sub(before)) / count, in_kernel(&server) / count);
+        println!("{count} stuck readers of {name}: {held} bytes of the server's and {queued} of the kernel's each");
+        assert!(queued > 0, "they are stuck");
+        assert!(held + queued <= READER, "{name}: {held} + {queued}");
+        drop((first, readers));
     }
 }
