@@ -12,7 +12,7 @@ use axum::{
     response::Response,
 };
 use everkept_api::ErrorCode;
-use everkept_engine::PIECE_BYTES;
+use everkept_engine::{Access, PIECE_BYTES};
 use std::sync::Arc;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -23,8 +23,9 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<App>> {
 }
 
 fn refused(credential: &Credential) -> Failed {
-    let message = format!("another relay runs the agent of token {}", credential.token);
-    Failed::new(ErrorCode::AgentConnected, message)
+    // Nobody else is let in as far as here.
+    let Access::Relay(name) = &credential.caller.access else { return Failed::not_found() };
+    Failed::new(ErrorCode::AgentConnected, format!("another relay runs the agent {name}"))
 }
 
 /// A WebSocket for the relay of an agent on another machine; its token names the agent. A second one is refused.
