@@ -9,13 +9,14 @@ mod timers;
 
 use crate::Failure;
 use crate::agent_host::Host;
+use crate::failpoint::{Failpoint, Injected, no_space};
 use crate::hub::Batch;
 use crate::inner::{Inner, READ_BYTES, READ_PAGE, Seen, View};
 use crate::orders::{Answered, Keyed, NewTurn, Order};
 use bytes::{Bytes, BytesMut};
 use everkept_agent::{AgentFault, Output};
 use everkept_core::{BlobRef, CreateSession, Effect, QuestionId, Refusal, Said, SessionId, State, TurnId, owed};
-use everkept_store::EventsQuery;
+use everkept_store::{EventsQuery, Problem, StoreFault};
 use futures::future::AbortHandle;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -62,6 +63,8 @@ pub(crate) struct Actor {
     /// What the agent said that is not committed yet.
     heard: Heard,
     timers: timers::Timers,
+    /// False as long as what the last server left open is not settled for want of space.
+    woken: bool,
     stopping: bool,
 }
 
@@ -108,12 +111,11 @@ pub(crate) async fn run(
         opening: None,
         heard: Heard::default(),
         timers: timers::Timers::default(),
+        woken: false,
         stopping: false,
     };
     // What is done now and then has its place only while it is done: an idle task is mostly its state.
-    if let Err(failure) = Box::pin(actor.wake()).await {
-        tracing::warn!(session = %id, %failure, "the session could not be opened");
-    }
+    Box::pin(actor.wake()).await;
     loop {
         // A task that was begun while the server already stopped is sent no word of it.
         if inner.is_stopping() && !actor.stopping {
@@ -146,7 +148,9 @@ pub(crate) async fn run(
 
 /// Stops taking mail; what came in the meantime goes to the task that is begun in this one's place.
 async fn leave(mail: &mut mpsc::Receiver<Mail>, actor: &Actor) {
+    actor.pass(Failpoint::Leave).await;
     mail.close();
+    actor.pass(Failpoint::HandOn).await;
     while let Some(letter) = mail.recv().await {
         // Only a server that stops takes none; whoever waits for the answer sees that.
         let _ = actor.inner.mailbox(actor.id).send(letter).await;
@@ -199,11 +203,13 @@ impl Actor {
         match letter {
             Mail::Create { create, first, key, principal, reply } => {
                 let answer = self.create(*create, first.map(|first| *first), key, principal).await;
+                self.pass(Failpoint::Answer).await;
                 // Whoever asked may have gone; the session is there all the same.
                 let _ = reply.send(answer);
             }
             Mail::Order { order, key, principal, reply } => {
                 let answer = self.order(*order, key, principal).await;
+                self.pass(Failpoint::Answer).await;
                 let _ = reply.send(answer);
             }
             Mail::View { reply } => {
@@ -216,12 +222,34 @@ impl Actor {
         }
     }
 
-    /// Takes the session over, settles what nobody runs any more, and goes on with what is owed.
-    async fn wake(&mut self) -> Result<(), Failure> {
+    async fn reach(&self, place: Failpoint) -> Result<(), Injected> {
+        self.inner.runtime.reach(place, Some(self.id)).await
+    }
+
+    async fn pass(&self, place: Failpoint) {
+        self.inner.runtime.pass(place, Some(self.id)).await;
+    }
+
+    /// Takes the session over and goes on with it; again later when there is no space to.
+    async fn wake(&mut self) {
+        let woken = self.take_over().await;
+        self.woken = !matches!(woken, Err(Failure::Store(StoreFault { problem: Problem::Full, .. })));
+        if let Err(failure) = woken {
+            tracing::warn!(session = %self.id, %failure, "the session could not be opened");
+            self.go_on_later();
+        }
+    }
+
+    /// Settles what nobody runs any more, and goes on with what is owed.
+    async fn take_over(&mut self) -> Result<(), Failure> {
         if !self.load().await? {
             return Ok(());
         }
+        if self.reach(Failpoint::Taken).await.is_err() {
+            return Err(no_space("settling the session").into());
+        }
         self.settle("server_crashed", "the server stopped while the turn ran").await?;
+        self.pass(Failpoint::Settled).await;
         let due = owed(self.state()?);
         for effect in due {
             self.perform(effect).await;
@@ -268,12 +296,17 @@ impl Actor {
     /// Ends everything in order: what runs is settled and the agent is let go.
     async fn stop(&mut self) {
         self.stopping = true;
+        let reached = self.reach(Failpoint::Stop).await;
         if let Some(opening) = self.opening.take() {
             opening.abort.abort();
         }
         self.flush().await;
         self.host = None;
-        if let Err(failure) = self.settle(everkept_core::REASON_SERVER_STOPPED, "the server was stopped while the turn ran").await {
+        let settled = match reached {
+            Ok(()) => self.settle(everkept_core::REASON_SERVER_STOPPED, "the server was stopped while the turn ran").await,
+            Err(Injected) => Err(no_space("settling the session").into()),
+        };
+        if let Err(failure) = settled {
             tracing::warn!(session = %self.id, %failure, "the running turn is settled at the next start");
         }
     }
@@ -291,7 +324,8 @@ impl Actor {
 
     /// Nothing is left that only this task could do.
     fn could_leave(&self) -> bool {
-        let quiet = self.host.is_none() && self.opening.is_none() && self.heard.is_empty() && self.timers.questions.is_empty();
+        let quiet =
+            self.woken && self.host.is_none() && self.opening.is_none() && self.heard.is_empty() && self.timers.questions.is_empty();
         quiet && self.state.as_ref().is_none_or(|state| owed(state).is_empty())
     }
 

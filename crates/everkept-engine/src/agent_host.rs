@@ -2,6 +2,7 @@
 //!
 //! Never prompts: it only opens. A start that failed is tried again; a prompt never is.
 
+use crate::failpoint::{self, Injected};
 use crate::inner::Inner;
 use everkept_agent::{Abilities, AgentFault, AgentFaultKind, Connection, Open, OpenSession, Place};
 use everkept_core::{AgentName, AgentSessionBecause, AgentSessionId, ModelName, SessionId, TurnId};
@@ -72,7 +73,15 @@ pub(crate) async fn open(inner: Arc<Inner>, mut plan: Plan) -> Result<Host, Agen
     let mut waits = inner.settings.start_backoff.iter();
     loop {
         let open = Open { directory: plan.directory.clone(), session: plan.open.clone(), model: plan.model.clone() };
-        let fault = match agent.open(open).await {
+        let opened = match inner.runtime.reach(failpoint::Failpoint::OpenAgent, Some(plan.session)).await {
+            Ok(()) => agent.open(open).await,
+            Err(Injected) => Err(gone(&plan, true)),
+        };
+        let opened = match inner.runtime.reach(failpoint::Failpoint::AgentOpened, Some(plan.session)).await {
+            Ok(()) => opened,
+            Err(Injected) => Err(gone(&plan, false)),
+        };
+        let fault = match opened {
             Ok(opened) => {
                 let explicit = plan.because == AgentSessionBecause::Request;
                 let agent_session = match &plan.open {
@@ -124,6 +133,11 @@ fn make_directory(inner: &Inner, directory: &Path) -> Result<(), AgentFault> {
 
 fn cannot_start(doing: String, message: &str) -> AgentFault {
     AgentFault { kind: AgentFaultKind::CannotStart, doing, message: message.into(), retryable: false, may_have_happened: false }
+}
+
+fn gone(plan: &Plan, retryable: bool) -> AgentFault {
+    let doing = format!("opening agent {}", plan.agent);
+    AgentFault { kind: AgentFaultKind::Exited, doing, message: "it ended".into(), retryable, may_have_happened: false }
 }
 
 /// Room for one more agent process. Whoever waits for it makes idle ones end.

@@ -4,6 +4,7 @@
 
 use crate::actor::Mail;
 use crate::agents::{Agents, RELAY};
+use crate::failpoint::{Failpoint, no_space};
 use crate::inner::{Inner, Seen};
 use crate::known_tokens::KnownTokens;
 use crate::orders::*;
@@ -12,11 +13,11 @@ use crate::upkeep::upkeep;
 use crate::{Access, AgentEntry, Caller, Failure, Settings};
 use everkept_agent::remote::{ProcessIds, RemoteAgent};
 use everkept_core::{AgentName, CreateSession, QuestionId, Refusal, Resource, SessionId, TextDigest, Thread, Timestamp, TokenId, TurnId};
-use everkept_store::{QuestionsQuery, Store, Token};
+use everkept_store::{QuestionsQuery, Store, StoreFault, Token};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use tokio::sync::{Notify, Semaphore, broadcast};
+use tokio::sync::{Notify, Semaphore, broadcast, oneshot};
 
 /// Everything an engine is made of.
 pub struct Parts {
@@ -43,6 +44,9 @@ impl Engine {
     /// Boots the store, then settles and goes on with whatever the last run left open.
     pub async fn start(parts: Parts) -> Result<Engine, Failure> {
         let boot = parts.store.boot(parts.runtime.clock.wall()).await?;
+        if parts.runtime.reach(Failpoint::Booted, None).await.is_err() {
+            return Err(no_space("reading what is owed").into());
+        }
         let ids = parts.runtime.ids.clone();
         let processes: ProcessIds = Arc::new(move || ids.uuid().simple().to_string());
         let inner = Arc::new(Inner {
@@ -279,10 +283,8 @@ impl Engine {
 
     pub async fn put_token(&self, token: Token) -> Result<(), Failure> {
         let relays = token.kind == RELAY;
-        let kept = self.inner.store.put_token(token).await;
-        self.inner.known_tokens.changed();
-        self.inner.check(kept)?;
-        if relays { self.settle_agents().await } else { Ok(()) }
+        let store = self.inner.store.clone();
+        self.change_tokens(relays, async move { store.put_token(token).await }).await
     }
 
     pub async fn token_by_hash(&self, hash: TextDigest) -> Result<Option<Token>, Failure> {
@@ -306,11 +308,30 @@ impl Engine {
 
     pub async fn revoke_token(&self, token: TokenId) -> Result<bool, Failure> {
         let at = self.inner.wall();
-        let revoked = self.inner.store.revoke_token(token, at).await;
-        self.inner.known_tokens.changed();
-        let revoked = self.inner.check(revoked)?;
-        self.settle_agents().await?;
-        Ok(revoked)
+        let store = self.inner.store.clone();
+        self.change_tokens(true, async move { store.revoke_token(token, at).await }).await
+    }
+
+    /// Goes to its end whether or not anybody still waits for it: nothing that is remembered of tokens outlives a change.
+    async fn change_tokens<T: Send + 'static>(
+        &self,
+        relays: bool,
+        change: impl Future<Output = Result<T, StoreFault>> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (reply, answer) = oneshot::channel();
+        let engine = self.clone();
+        self.inner.runtime.spawner.spawn(Box::pin(async move {
+            let changed = change.await;
+            engine.inner.runtime.pass(Failpoint::TokenChanged, None).await;
+            engine.inner.known_tokens.changed();
+            let mut changed = engine.inner.check(changed);
+            if relays && let Err(failure) = engine.settle_agents().await {
+                changed = changed.and(Err(failure));
+            }
+            // Whoever asked may have gone.
+            let _ = reply.send(changed);
+        }));
+        answer.await.unwrap_or(Err(Failure::Stopping))
     }
 }
 

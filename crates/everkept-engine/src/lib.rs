@@ -7,6 +7,7 @@ mod actor;
 mod agent_host;
 mod agents;
 mod caller;
+mod failpoint;
 mod failure;
 mod handle;
 mod hub;
@@ -21,6 +22,7 @@ mod upkeep;
 
 pub use agents::AgentEntry;
 pub use caller::{Access, Caller};
+pub use failpoint::{Failpoint, Failpoints, Injected};
 pub use failure::Failure;
 pub use handle::{Engine, Parts, Stop};
 pub use hub::{Frame, Hint};

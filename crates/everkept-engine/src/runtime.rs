@@ -2,7 +2,8 @@
 //!
 //! Never read from anywhere else in this crate: a simulator replaces all three.
 
-use everkept_core::Timestamp;
+use crate::failpoint::{Failpoint, Failpoints, Injected};
+use everkept_core::{SessionId, Timestamp};
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use uuid::Uuid;
 
@@ -30,6 +31,23 @@ pub struct Runtime {
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn Ids>,
     pub spawner: Arc<dyn Spawner>,
+    /// None in a server; tests stop, stall and break it at its places.
+    pub failpoints: Option<Arc<dyn Failpoints>>,
+}
+
+impl Runtime {
+    /// Goes through a place after which something may fail.
+    pub(crate) async fn reach(&self, place: Failpoint, session: Option<SessionId>) -> Result<(), Injected> {
+        match &self.failpoints {
+            None => Ok(()),
+            Some(failpoints) => failpoints.reach(place, session).await,
+        }
+    }
+
+    /// Goes through a place after which nothing can.
+    pub(crate) async fn pass(&self, place: Failpoint, session: Option<SessionId>) {
+        self.reach(place, session).await.expect("nothing is broken where nothing can fail");
+    }
 }
 
 /// The real thing: the system's clock, random ids, tokio's tasks.
@@ -41,7 +59,7 @@ pub struct TokioRuntime {
 impl TokioRuntime {
     pub fn runtime() -> Runtime {
         let real = Arc::new(TokioRuntime { started: tokio::time::Instant::now() });
-        Runtime { clock: real.clone(), ids: real.clone(), spawner: real }
+        Runtime { clock: real.clone(), ids: real.clone(), spawner: real, failpoints: None }
     }
 }
 

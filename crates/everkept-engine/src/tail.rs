@@ -46,7 +46,7 @@ impl Tail {
                 }
                 self.behind = false;
             }
-            let Some(live) = &mut self.live else { return Err(Failure::Stopping) };
+            let Some(live) = &mut self.live else { return Err(self.ended()) };
             let batch = match live.recv().await {
                 Ok(batch) => batch,
                 Err(RecvError::Lagged(_)) => {
@@ -54,11 +54,11 @@ impl Tail {
                     self.behind = true;
                     continue;
                 }
-                Err(RecvError::Closed) => return Err(Failure::Stopping),
+                Err(RecvError::Closed) => return Err(self.ended()),
             };
             let fresh: Vec<Frame> = batch.iter().filter(|frame| frame.seq > self.cursor).cloned().collect();
             match fresh.first().zip(fresh.last()) {
-                None if batch.is_empty() => return Err(Failure::Stopping),
+                None if batch.is_empty() => return Err(self.ended()),
                 None => {}
                 Some((first, _)) if first.seq > self.cursor + 1 => self.behind = true,
                 Some((_, last)) => {
@@ -67,6 +67,11 @@ impl Tail {
                 }
             }
         }
+    }
+
+    /// Why nothing more comes.
+    fn ended(&self) -> Failure {
+        self.inner.failure().map_or(Failure::Stopping, Failure::from)
     }
 
     async fn stored(&mut self) -> Result<Vec<Frame>, Failure> {

@@ -3,6 +3,7 @@
 //! Never in anybody's way, and never anything out of the trash before its stated time: a clock that is wrong for less than
 //! an hour of running takes nothing.
 
+use crate::failpoint::{Failpoint, no_space};
 use crate::inner::Inner;
 use everkept_core::SessionId;
 use everkept_store::StoreFault;
@@ -54,6 +55,9 @@ pub(crate) async fn upkeep(engine: Weak<Inner>, committed: Arc<Notify>) {
 
 /// True when nothing is left to do.
 async fn piece(engine: &Inner) -> Result<bool, crate::Failure> {
+    if engine.runtime.reach(Failpoint::Index, None).await.is_err() {
+        return Err(no_space("indexing").into());
+    }
     Ok(engine.check(engine.store.index().await)? && engine.check(engine.store.forget_expired().await)?)
 }
 

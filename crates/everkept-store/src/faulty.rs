@@ -3,14 +3,16 @@
 //! Never in a server: it is here so that every crate above the store tests the same faults.
 
 use crate::*;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
+use std::task::Poll;
 
 #[derive(Default)]
 pub struct FaultyStore {
     inner: MemoryStore,
     faults: Mutex<Faults>,
     takes: AtomicU64,
+    slow: AtomicBool,
 }
 
 #[derive(Default)]
@@ -40,6 +42,23 @@ impl FaultyStore {
         self.takes.load(Ordering::SeqCst)
     }
 
+    /// From now on whoever asks is kept waiting once before it is looked at and once after it is done.
+    pub fn slow_down(&self) {
+        self.slow.store(true, Ordering::SeqCst);
+    }
+
+    async fn wait(&self) {
+        let mut waited = !self.slow.load(Ordering::SeqCst);
+        std::future::poll_fn(|context| {
+            if std::mem::replace(&mut waited, true) {
+                return Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+
     fn faults(&self) -> MutexGuard<'_, Faults> {
         self.faults.lock().expect("nobody panics while choosing a fault")
     }
@@ -57,26 +76,41 @@ impl FaultyStore {
 macro_rules! passed_on {
     ($(fn $name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {$(
         fn $name(&self, $($argument: $type),*) -> Answer<'_, $answer> {
-            self.inner.$name($($argument),*)
+            Box::pin(async move {
+                self.wait().await;
+                let answer = self.inner.$name($($argument),*).await;
+                self.wait().await;
+                answer
+            })
         }
     )*};
 }
 
 impl Store for FaultyStore {
     fn commit(&self, commit: Commit) -> Answer<'_, Vec<Vec<StoredEvent>>, CommitFault> {
-        match self.next_fault() {
-            None => self.inner.commit(commit),
-            Some(problem) => {
-                let may_have_happened = problem != Problem::Full;
-                let fault = StoreFault { problem, doing: "commit to /secret/place".into(), may_have_happened };
-                Box::pin(async { Err(fault.into()) })
-            }
-        }
+        let fault = self.next_fault();
+        Box::pin(async move {
+            self.wait().await;
+            let answer = match fault {
+                None => self.inner.commit(commit).await,
+                Some(problem) => {
+                    let may_have_happened = problem != Problem::Full;
+                    Err(StoreFault { problem, doing: "commit to /secret/place".into(), may_have_happened }.into())
+                }
+            };
+            self.wait().await;
+            answer
+        })
     }
 
     fn take(&self, session: SessionId) -> Answer<'_, Option<Head>> {
         self.takes.fetch_add(1, Ordering::SeqCst);
-        self.inner.take(session)
+        Box::pin(async move {
+            self.wait().await;
+            let answer = self.inner.take(session).await;
+            self.wait().await;
+            answer
+        })
     }
 
     passed_on! {

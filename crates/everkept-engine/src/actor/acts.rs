@@ -5,9 +5,10 @@
 use super::{Actor, Heard, Mail, Opening, commit::Along};
 use crate::Failure;
 use crate::agent_host::{self, Host, Plan};
+use crate::failpoint::{Failpoint, Injected, no_space};
 use crate::orders::Reply;
 use bytes::Bytes;
-use everkept_agent::{AgentFault, AgentFaultKind, Done, OpenSession, Order as AgentOrder, Output, Prompt, PromptPart};
+use everkept_agent::{AgentFault, AgentFaultKind, Connection, Done, OpenSession, Order as AgentOrder, Output, Prompt, PromptPart};
 use everkept_core::{
     AgentRaw, AgentSessionBecause, BeginTurn, BlobRef, Command, Effect, EndTurn, MessageId, MessageRecord, Part, Payload, QuestionId,
     QuestionState, REASON_AGENT_EXITED, REASON_CANCELLED, REASON_START_FAILED, Refusal, Said, State, TurnEnd, TurnError, TurnId, digest_of,
@@ -15,6 +16,7 @@ use everkept_core::{
 use everkept_store::{EventsQuery, Problem, Raw, StoreFault};
 use futures::future::abortable;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// A tool's data beyond this many bytes is kept as a blob beside the event.
 const MAX_INLINE: usize = 16 * 1024;
@@ -37,7 +39,7 @@ impl Actor {
             Effect::AnswerQuestion { question } => self.answer_agent(question).await,
             Effect::CloseAgent => {
                 if self.is_idle() {
-                    self.host = None;
+                    self.end_agent().await;
                 }
             }
         }
@@ -95,6 +97,9 @@ impl Actor {
 
     /// Which agent session the turn runs on, and how it is opened.
     async fn plan(&self, turn: TurnId) -> Result<Option<Plan>, Failure> {
+        if self.reach(Failpoint::RunTurn).await.is_err() {
+            return Err(no_space("planning a turn").into());
+        }
         let state = self.state()?;
         let Some(entry) = state.turn(turn) else { return Ok(None) };
         let agent = entry.turn.agent.clone();
@@ -183,7 +188,7 @@ impl Actor {
         }
     }
 
-    fn go_on_later(&mut self) {
+    pub(super) fn go_on_later(&mut self) {
         self.timers.retry_at = Some(self.now() + Duration::from_millis(500));
     }
 
@@ -215,9 +220,27 @@ impl Actor {
         let Some(host) = &mut self.host else { return Ok(()) };
         host.fresh = false;
         host.because = AgentSessionBecause::Inherited;
-        // A closed channel shows as the end of its output, which settles the turn.
-        let _ = host.connection.orders.send(AgentOrder::Prompt(Prompt { turn, parts, history })).await;
+        self.tell(Failpoint::Prompt, AgentOrder::Prompt(Prompt { turn, parts, history })).await;
+        self.pass(Failpoint::Prompted).await;
         Ok(())
+    }
+
+    /// Gives the agent an order. A closed channel shows as the end of its output, which settles the turn.
+    async fn tell(&mut self, place: Failpoint, order: AgentOrder) {
+        let reached = self.reach(place).await;
+        let Some(host) = &mut self.host else { return };
+        match reached {
+            Ok(()) => _ = host.connection.orders.send(order).await,
+            Err(Injected) => host.connection = closed(),
+        }
+    }
+
+    /// Lets the agent go, with all it started.
+    pub(super) async fn end_agent(&mut self) {
+        if self.host.is_some() {
+            self.pass(Failpoint::EndAgent).await;
+            self.host = None;
+        }
     }
 
     async fn set_model(&mut self, entry: &everkept_core::TurnEntry) -> Option<bool> {
@@ -234,7 +257,8 @@ impl Actor {
         }
         let (done, answer) = tokio::sync::oneshot::channel();
         let order = AgentOrder::SetModel { model: wanted.clone(), done };
-        if host.connection.orders.send(order).await.is_err() {
+        let orders = host.connection.orders.clone();
+        if self.reach(Failpoint::SetModel).await.is_err() || orders.send(order).await.is_err() {
             return Some(false);
         }
         let set = self.within(SET_MODEL, answer).await.is_some_and(|answer| answer.unwrap_or(false));
@@ -284,13 +308,15 @@ impl Actor {
         if !running {
             return;
         }
-        let can_cancel = self.host.as_ref().is_some_and(|host| host.abilities.cancel);
+        let reached = self.reach(Failpoint::Cancel).await.is_ok();
+        let can_cancel = reached && self.host.as_ref().is_some_and(|host| host.abilities.cancel);
         let told = match &self.host {
             Some(host) if can_cancel => host.connection.orders.try_send(AgentOrder::Cancel).is_ok(),
             Some(_) | None => false,
         };
         if told {
             self.timers.cancel_at = Some(self.now() + self.inner.settings.cancel);
+            self.pass(Failpoint::CancelTold).await;
         } else {
             self.give_up_cancelled().await;
         }
@@ -300,7 +326,7 @@ impl Actor {
     pub(super) async fn give_up_cancelled(&mut self) {
         self.timers.cancel_at = None;
         let Some(turn) = self.state.as_ref().and_then(|state| state.running) else { return };
-        self.host = None;
+        self.end_agent().await;
         self.heard.end = Some(EndTurn { turn, end: TurnEnd::Cancelled, reason: REASON_CANCELLED.into(), error: None });
         self.flush().await;
     }
@@ -313,8 +339,8 @@ impl Actor {
             QuestionState::Open | QuestionState::Expired => None,
         };
         let running = self.state.as_ref().and_then(|state| state.running) == Some(held.turn);
-        if let Some(host) = self.host.as_ref().filter(|_| running) {
-            let _ = host.connection.orders.send(AgentOrder::Answer { request, option }).await;
+        if running {
+            self.tell(Failpoint::AnswerAgent, AgentOrder::Answer { request, option }).await;
         }
     }
 
@@ -469,11 +495,9 @@ impl Actor {
     }
 
     /// A question that nobody can be shown is answered no.
-    async fn deny(&self, requests: Vec<String>) {
+    async fn deny(&mut self, requests: Vec<String>) {
         for request in requests {
-            if let Some(host) = &self.host {
-                let _ = host.connection.orders.send(AgentOrder::Answer { request, option: None }).await;
-            }
+            self.tell(Failpoint::Deny, AgentOrder::Answer { request, option: None }).await;
         }
     }
 
@@ -536,6 +560,11 @@ impl Heard {
         self.end = None;
         self.gone = None;
     }
+}
+
+/// A connection whose other end is gone.
+fn closed() -> Connection {
+    Connection { orders: mpsc::channel(1).0, output: mpsc::channel(1).1 }
 }
 
 /// Whether an open agent serves the plan as it is.

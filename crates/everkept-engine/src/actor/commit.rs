@@ -4,12 +4,13 @@
 
 use super::{Actor, is_due};
 use crate::Failure;
+use crate::failpoint::{Failpoint, Injected, no_space};
 use crate::hub::{Frame, Hint};
 use crate::inner::Seen;
 use crate::orders::{Keyed, Reply};
 use bytes::Bytes;
 use everkept_core::{BlobRef, Body, Command, Effect, Event, QuestionState, State, decide, effects, records};
-use everkept_store::{Commit, CommitFault, KeptAnswer, LogWrite, Raw};
+use everkept_store::{Commit, CommitFault, KeptAnswer, LogWrite, Problem, Raw, StoreFault, StoredEvent};
 
 /// What goes into the same transaction as the events.
 #[derive(Default)]
@@ -17,7 +18,7 @@ pub(super) struct Along {
     pub blobs: Vec<(BlobRef, Bytes)>,
     pub raw: Option<Raw>,
     pub answer: Option<(Keyed, String)>,
-    pub other: Vec<LogWrite>,
+    pub fork: Option<LogWrite>,
 }
 
 impl Actor {
@@ -55,17 +56,17 @@ impl Actor {
             }
         }
         let reply = reply(&state, &events);
-        if events.is_empty() && along.other.is_empty() && along.answer.is_none() && along.raw.is_none() {
+        if events.is_empty() && along.fork.is_none() && along.answer.is_none() && along.raw.is_none() {
             self.state = Some(state);
             return Ok(reply);
         }
         let rows = records(&state, &events);
-        let mut writes = Vec::with_capacity(1 + along.other.len());
+        // A fork before its parent: what a step brings along belongs to the first session it writes.
+        let mut writes = Vec::from_iter(along.fork);
         if !events.is_empty() {
             let fence = self.fence.unwrap_or(0);
             writes.push(LogWrite { session: self.id, expected_head, fence, fork_of: None, events: events.clone(), records: rows });
         }
-        writes.extend(along.other);
         let answer = along.answer.map(|(keyed, principal)| {
             let (status, body) = (keyed.render)(&reply);
             KeptAnswer {
@@ -80,19 +81,28 @@ impl Actor {
             }
         });
         let commit = Commit { writes, answer, blobs: along.blobs, raw: along.raw, wall: now };
-        let committed = match self.inner.store.commit(commit).await {
+        let committed = match self.commit(commit).await {
             Ok(committed) => committed,
             Err(fault) => return Err(self.not_committed(fault).await),
         };
         if !events.is_empty() {
-            let stored = &committed[0];
+            let stored = committed.last().expect("a step that has events was answered with them");
             assert_eq!(stored.last().map(|event| event.seq), Some(state.head), "the log numbers events as they are applied");
             self.show(&state, &events, stored);
         }
         self.state = Some(state);
         self.touch();
+        self.pass(Failpoint::Shown).await;
         self.act_on(&events).await;
         Ok(reply)
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<Vec<Vec<StoredEvent>>, CommitFault> {
+        let committed = self.inner.store.commit(commit).await?;
+        match self.reach(Failpoint::Committed).await {
+            Ok(()) => Ok(committed),
+            Err(Injected) => Err(unanswered().into()),
+        }
     }
 
     /// The log did not take it: what was applied is forgotten and the log is read again.
@@ -127,7 +137,7 @@ impl Actor {
         }
     }
 
-    fn show(&self, state: &State, events: &[Event], stored: &[everkept_store::StoredEvent]) {
+    fn show(&self, state: &State, events: &[Event], stored: &[StoredEvent]) {
         let seen = |event: &Event| matches!(event.body, Body::SessionCreated(_) | Body::SessionDeleted(_) | Body::SessionRestored(_));
         if events.iter().any(seen) {
             self.inner.note_seen(self.id, Some(Seen::of(&state.session)));
@@ -204,9 +214,19 @@ impl Actor {
         let Some(turn) = event.turn else { return };
         let (inner, session) = (self.inner.clone(), self.id);
         self.inner.runtime.spawner.spawn(Box::pin(async move {
-            if let Err(failure) = inner.check(inner.store.pack(session, turn).await) {
+            let packed = match inner.runtime.reach(Failpoint::Pack, Some(session)).await {
+                Ok(()) => inner.store.pack(session, turn).await,
+                Err(Injected) => Err(no_space("packing a turn")),
+            };
+            if let Err(failure) = inner.check(packed) {
                 tracing::warn!(%session, %turn, %failure, "the turn stays unpacked");
             }
         }));
     }
+}
+
+/// A store that wrote and could not say so.
+fn unanswered() -> StoreFault {
+    let problem = Problem::Failed("it ended before it answered".into());
+    StoreFault { problem, doing: "committing".into(), may_have_happened: true }
 }

@@ -5,12 +5,14 @@
 use super::acts::keep_blob;
 use super::{Actor, commit::Along, replay};
 use crate::Failure;
+use crate::failpoint::Failpoint;
 use crate::handle::check_directory;
 use crate::orders::{Answered, IfEdited, Intake, Keyed, MessageIn, NewFork, NewTurn, Order, PartIn, Reply};
 use bytes::Bytes;
 use everkept_core::{
-    AgainTurn, Aligned, AnswerQuestion, BlobRef, Body, Command, CreateSession, Cut, EditTurn, Event, Fork, MessageId, NewMessage, NewPart,
-    QuestionId, Refusal, Role, SentMessage, SessionId, State, SubmitTurn, Turn, TurnId, align, child_shell, digest_of, fork, records,
+    AgainTurn, Aligned, AnswerQuestion, BlobRef, Body, Command, CreateSession, Cut, EditTurn, Event, Fork, Forked, MessageId, NewMessage,
+    NewPart, QuestionId, Refusal, Role, SentMessage, SessionId, State, SubmitTurn, Turn, TurnId, align, child_shell, decide, digest_of,
+    fork, records,
 };
 use everkept_store::LogWrite;
 
@@ -99,7 +101,7 @@ impl Actor {
             Order::Revert { turn } => self.carry_out(vec![Command::Revert { turn }], along, session).await,
             Order::Unrevert => self.carry_out(vec![Command::Unrevert], along, session).await,
             Order::RemoveRule { rule } => self.carry_out(vec![Command::RemoveRule { rule }], along, |_, _| Reply::Done).await,
-            Order::Fork(new) => self.fork(new, None, along).await,
+            Order::Fork(new) => self.fork(new, along).await,
             Order::Submit(new) => self.submit(new, by, along).await,
             Order::Record { messages, history } => self.record(messages, history, along).await,
             Order::Edit { turn, input, agent, model } => {
@@ -146,8 +148,7 @@ impl Actor {
                     IfEdited::Fork => {
                         let from = kept_before(&messages, at);
                         let rest = messages.split_off(from);
-                        let new = NewTurn { intake: Intake::Messages(rest), ..new };
-                        return self.submit_to_fork(new, cut, along).await;
+                        return self.submit_to_fork(new, rest, turn, cut, along).await;
                     }
                 },
             }
@@ -190,22 +191,27 @@ impl Actor {
         self.carry_out(vec![Command::RetryTurn(again)], along, latest_reply(held, by)).await
     }
 
-    /// An earlier message was edited: the conversation goes on in a fork, which takes the session's name over.
-    async fn submit_to_fork(&mut self, new: NewTurn, cut: u64, along: Along) -> Result<Reply, Failure> {
+    /// An earlier message was edited: the conversation goes on in a fork, which takes the session's name over. Fork and
+    /// turn are one step: sent again, neither is made twice.
+    async fn submit_to_fork(
+        &mut self,
+        new: NewTurn,
+        messages: Vec<MessageIn>,
+        turn: TurnId,
+        cut: u64,
+        mut along: Along,
+    ) -> Result<Reply, Failure> {
         let thread = self.state()?.session.thread.clone();
         let fork = NewFork { at: (cut > 0).then_some(Cut::Seq(cut)), thread, ..NewFork::default() };
-        let child = match self.fork(fork, Some(cut), Along::default()).await? {
-            Reply::Session(child) => child.id,
-            other => unreachable!("a fork is a session, not {other:?}"),
-        };
-        let (sender, answer) = tokio::sync::oneshot::channel();
-        let (key, principal) = along.answer.map_or((None, String::new()), |(key, principal)| (Some(key), principal));
-        let mail = super::Mail::Order { order: Box::new(Order::Submit(new)), key, principal, reply: sender };
-        self.inner.mailbox(child).send(mail).await.map_err(|_| Failure::Stopping)?;
-        match answer.await.map_err(|_| Failure::Stopping)?? {
-            Answered::Fresh(reply) => Ok(reply),
-            Answered::Kept { .. } => Err(Failure::KeyReused),
-        }
+        let (mut forked, mut child) = self.forked(fork, Some(cut)).await?;
+        let command = self.submit_command(new, messages, turn, &mut along.blobs)?;
+        let events = decide(&child, command, self.inner.wall())?;
+        events.iter().for_each(|event| child.apply(event));
+        forked.child_events.extend(events);
+        let reply = self.commit_fork(forked, &child, along, find_turn(&child, turn)).await?;
+        self.pass(Failpoint::WakeFork).await;
+        self.inner.mailbox(child.session.id);
+        Ok(reply)
     }
 
     async fn record(&mut self, mut messages: Vec<MessageIn>, history: bool, mut along: Along) -> Result<Reply, Failure> {
@@ -226,9 +232,9 @@ impl Actor {
         self.carry_out(vec![Command::RecordMessages { messages }], along, reply).await
     }
 
-    /// `took` is given when the fork takes the parent's thread over; a cut of 0 then begins with nothing of it.
-    async fn fork(&mut self, new: NewFork, took: Option<u64>, along: Along) -> Result<Reply, Failure> {
-        let child = SessionId(self.inner.runtime.ids.uuid());
+    /// `took` is given when the fork takes the parent's thread over and goes on at once; a cut of 0 then begins with
+    /// nothing of it. The child is as the fork leaves it.
+    async fn forked(&self, new: NewFork, took: Option<u64>) -> Result<(Forked, State), Failure> {
         let now = self.inner.wall();
         let state = self.state()?;
         let at = match took {
@@ -236,7 +242,7 @@ impl Actor {
             Some(_) | None => new.at,
         };
         let command = Fork {
-            child,
+            child: SessionId(self.inner.runtime.ids.uuid()),
             at,
             title: new.title,
             thread: new.thread,
@@ -246,15 +252,24 @@ impl Actor {
             known: self.inner.agents.known(),
         };
         let forked = fork(state, command, now)?;
-        let mut base = match child_shell(state, forked.cut) {
+        let mut child = match child_shell(state, forked.cut).filter(|_| took.is_none()) {
             Some(shell) => shell,
             None => replay(&self.inner, self.id, forked.cut).await?,
         };
-        forked.child_events.iter().for_each(|event| base.apply(event));
-        let made = base.session.clone();
-        let rows = records(&base, &forked.child_events);
+        forked.child_events.iter().for_each(|event| child.apply(event));
+        Ok((forked, child))
+    }
+
+    async fn fork(&mut self, new: NewFork, along: Along) -> Result<Reply, Failure> {
+        let (forked, child) = self.forked(new, None).await?;
+        let reply = Reply::Session(child.session.clone());
+        self.commit_fork(forked, &child, along, reply).await
+    }
+
+    async fn commit_fork(&mut self, forked: Forked, child: &State, along: Along, reply: Reply) -> Result<Reply, Failure> {
+        let rows = records(child, &forked.child_events);
         let write = LogWrite {
-            session: child,
+            session: child.session.id,
             expected_head: forked.cut,
             fence: 0,
             fork_of: Some((self.id, forked.cut)),
@@ -262,9 +277,8 @@ impl Actor {
             records: rows,
         };
         let releases = forked.parent_events.iter().any(|event| matches!(event.body, Body::SessionUpdated(_)));
-        let along = Along { other: vec![write], ..along };
         let commands = if releases { vec![Command::ReleaseThread] } else { Vec::new() };
-        self.carry_out(commands, along, move |_, _| Reply::Session(made)).await
+        self.carry_out(commands, Along { fork: Some(write), ..along }, move |_, _| reply).await
     }
 
     fn message_id(&self) -> MessageId {

@@ -74,6 +74,9 @@ impl Actor {
         let due = |at: Option<Duration>| at.is_some_and(|at| at <= now);
         if due(self.timers.retry_at) {
             self.timers.retry_at = None;
+            if !self.woken {
+                self.wake().await;
+            }
             self.flush().await;
             self.go_on().await;
         } else if due(self.timers.flush_at) {
@@ -115,7 +118,7 @@ impl Actor {
 
     async fn give_up_silent(&mut self) {
         let Some(turn) = self.state.as_ref().and_then(|state| state.running) else { return };
-        self.host = None;
+        self.end_agent().await;
         let error = TurnError {
             code: REASON_AGENT_SILENT.into(),
             message: format!("the agent said nothing for {} s and was ended", self.inner.settings.silence.as_secs()),

@@ -214,7 +214,7 @@ fn fixed() -> Runtime {
     }
     let real = TokioRuntime::runtime();
     let fixed = Arc::new(Fixed(AtomicU64::new(0), real.clock.clone()));
-    Runtime { clock: fixed.clone(), ids: fixed, spawner: real.spawner }
+    Runtime { clock: fixed.clone(), ids: fixed, ..real }
 }
 
 async fn on_faulty() -> (World, Arc<FaultyStore>) {

@@ -3,10 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod continuity;
+mod failpoints;
 mod fleet;
 mod intake;
 mod odd;
 mod power;
+mod tokens;
 mod trash;
 mod turns;
 mod world;

@@ -31,7 +31,7 @@ impl Agent for Asker {
                     match order {
                         Order::Prompt(_) => {
                             let raw = Bytes::from_static(b"asked\n");
-                            out.send(Output::Said { raw, said: vec![Said::Asked(huge_question())] }).await.unwrap();
+                            out.send(Output::Said { raw, said: vec![question()] }).await.unwrap();
                         }
                         Order::Answer { option, .. } => {
                             let text = format!("answered {option:?}");
@@ -50,9 +50,10 @@ impl Agent for Asker {
     }
 }
 
-fn huge_question() -> Asked {
+/// One that no event can hold.
+pub fn question() -> Said {
     let call = Json::parse("{}".into()).unwrap();
-    Asked {
+    Said::Asked(Asked {
         question: QuestionId(uuid::Uuid::nil()),
         kind: QuestionKind::Permission,
         title: "may I?".into(),
@@ -61,7 +62,7 @@ fn huge_question() -> Asked {
         request: "r".into(),
         options: vec![QuestionOption { id: "x".repeat(100_000), label: "yes".into(), kind: OptionKind::AllowOnce }],
         expires_at: None,
-    }
+    })
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,33 +2,31 @@
 //!
 //! Never: knowledge of a scenario.
 
-use super::server::{Note, Past, Recording, Server, rendered, run};
+use super::server::{Note, Past, Recording, Request, Server, What, rendered, run};
 use everkept_core::*;
 use everkept_engine::*;
 use everkept_store::{Store, StoredEvent, decode, verify};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-type Held = Result<(), String>;
+pub type Held = Result<(), String>;
 
 /// Starts the server on what is left, lets it settle, and holds it against everything that was noted.
 pub fn recover(past: Past) -> Result<Recording, String> {
-    let (held, recording) = run(
-        past,
-        |_| {},
-        async |server: &Server| {
-            server.start().await.map_err(|ended| format!("does not start: {ended:?}"))?;
-            seen_is_kept(server).await?;
-            tokens_are_kept(server).await?;
-            for session in server.store().all_sessions(None, 1_000).await.map_err(|fault| fault.to_string())? {
-                // One in the trash has no readers.
-                let _ = server.tail(session).await;
-            }
-            answers_are_kept(server).await?;
-            settle(server).await
-        },
-    );
+    let (held, recording) = run(past, |_| {}, recovered);
     held.map(|()| recording)
+}
+
+pub async fn recovered(server: &Server) -> Held {
+    server.start().await.map_err(|ended| format!("does not start: {ended:?}"))?;
+    seen_is_kept(server).await?;
+    tokens_are_kept(server).await?;
+    for session in server.store().all_sessions(None, 1_000).await.map_err(|fault| fault.to_string())? {
+        // One in the trash has no readers.
+        let _ = server.tail(session).await;
+    }
+    answers_are_kept(server).await?;
+    settle(server).await
 }
 
 /// Lets everything come to its end, and looks at all of it.
@@ -203,10 +201,29 @@ fn effects_are_single(server: &Server, logs: &BTreeMap<SessionId, Vec<Event>>) -
             _ => {}
         }
     }
-    match found.into_iter().find(|(text, count)| *count > 1 && keys.contains(text)) {
-        Some((text, count)) => Err(format!("O3: {text} has {count} effects")),
-        None => Ok(()),
+    if let Some((text, count)) = found.into_iter().find(|(text, count)| *count > 1 && keys.contains(text)) {
+        return Err(format!("O3: {text} has {count} effects"));
     }
+    let asked: BTreeSet<String> = server.witness.all().into_iter().filter_map(asks_for_a_fork).collect();
+    let forks = logs.values().flatten().filter(|event| matches!(event.body, Body::SessionForked(_))).count();
+    if forks > asked.len() {
+        return Err(format!("O3: {asked:?} made {forks} forks"));
+    }
+    Ok(())
+}
+
+fn asks_for_a_fork(note: Note) -> Option<String> {
+    let Note::Asked(Request { key, what }) = note else { return None };
+    let order = match what {
+        What::Create(_) => return None,
+        What::Order(_, order) | What::Thread(_, _, order) => order,
+    };
+    let forks = match order {
+        Order::Fork(_) => true,
+        Order::Submit(new) => matches!(new.intake, Intake::History { if_edited: IfEdited::Fork, .. }),
+        _ => false,
+    };
+    forks.then_some(key)
 }
 
 /// R6: a copy that was acknowledged is whole, and has what was seen before it was.

@@ -5,10 +5,10 @@
 //! are made over all scenarios, `EVERKEPT_SEED` where they begin. Never: a sleep, or a file outside memory.
 
 mod chance;
-mod check;
+pub mod check;
 mod disk;
-mod scenarios;
-mod server;
+pub mod scenarios;
+pub mod server;
 mod vfs;
 
 use chance::Chance;
@@ -29,7 +29,7 @@ use vfs::Mounted;
 const DEFAULT_CUTS: u64 = 5_000;
 const DEFAULT_SEED: u64 = 1;
 
-fn from_environment(name: &str, default: u64) -> u64 {
+pub fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text}")))
 }
 
@@ -48,7 +48,7 @@ fn seed_of(seed: u64, test: &str, scenario: &str) -> u64 {
 }
 
 /// A disk with an empty database that was closed. The first scenario makes its own.
-fn begin(scenario: &str) -> Past {
+pub fn begin(scenario: &str) -> Past {
     static MADE: std::sync::OnceLock<Image> = std::sync::OnceLock::new();
     match scenario {
         "create" => return Past::default(),
@@ -180,7 +180,7 @@ fn fill_and_free(scenario: &str, recording: &Recording, chance: &mut Chance) -> 
         |disk| disk.fail_at(op, Fault::Full),
         async |server: &Server| {
             match scenarios::play(scenario, server).await {
-                Ok(()) | Err(Ended::Late) => {}
+                Ok(()) | Err(Ended::Late | Ended::Open(_)) => {}
                 Err(ended) if is_full(&ended) => {}
                 // The first start may find no space for a database.
                 Err(ended) if server.is_down() => return no_start(&ended),

@@ -293,5 +293,6 @@ pub fn whole(played: Scripted) -> Result<(), String> {
         Ok(()) => Ok(()),
         Err(Ended::Failure(failure)) => Err(failure.to_string()),
         Err(Ended::Late) => Err("something did not come".into()),
+        Err(Ended::Open(turn)) => Err(format!("{turn} did not end")),
     }
 }

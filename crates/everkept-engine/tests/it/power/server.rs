@@ -93,15 +93,26 @@ pub struct Past {
     pub starts: u64,
 }
 
+/// What a server is given beside its disk and the demo agent.
+#[derive(Clone, Default)]
+pub struct Beside {
+    pub failpoints: Option<Arc<dyn Failpoints>>,
+    pub agents: BTreeMap<AgentName, Arc<dyn Agent>>,
+}
+
 /// Runs on a disk made of the past, in virtual time, and kills whatever is left at the end.
 pub fn run<T>(past: Past, prepare: impl FnOnce(&Disk), body: impl AsyncFnOnce(&Server) -> T) -> (T, Recording) {
+    run_beside(past, Beside::default(), prepare, body)
+}
+
+pub fn run_beside<T>(past: Past, beside: Beside, prepare: impl FnOnce(&Disk), body: impl AsyncFnOnce(&Server) -> T) -> (T, Recording) {
     static NUMBERS: AtomicU64 = AtomicU64::new(1);
     let mounted = Mounted::new(Disk::new(NUMBERS.fetch_add(1, Ordering::Relaxed), past.image));
     prepare(&mounted.disk);
     let notes = past.notes.into_iter().map(|note| (0, note)).collect();
     let witness = Arc::new(Witness { disk: mounted.disk.clone(), notes: Mutex::new(notes), starts: AtomicU64::new(past.starts) });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    let server = Server { mounted, witness, running: Mutex::new(None), started_at: AtomicUsize::new(0), shown: Mutex::default() };
+    let server = Server { mounted, beside, witness, running: Mutex::new(None), started_at: AtomicUsize::new(0), shown: Mutex::default() };
     let result = runtime.block_on(body(&server));
     *server.running.lock().unwrap() = None;
     drop(runtime);
@@ -112,6 +123,7 @@ pub fn run<T>(past: Past, prepare: impl FnOnce(&Disk), body: impl AsyncFnOnce(&S
 
 pub struct Server {
     mounted: Mounted,
+    beside: Beside,
     pub witness: Arc<Witness>,
     running: Mutex<Option<Running>>,
     /// The operation that the last start ended with.
@@ -133,6 +145,8 @@ pub enum Ended {
     Failure(Failure),
     /// What was waited for did not come.
     Late,
+    /// The turn did not end.
+    Open(TurnId),
 }
 
 impl From<Failure> for Ended {
@@ -160,10 +174,13 @@ impl Server {
         let starts = self.witness.starts.fetch_add(1, Ordering::Relaxed) + 1;
         let tasks = Arc::new(Tasks { handles: Mutex::default(), witness: self.witness.clone() });
         let world = Arc::new(Outside { starts, count: AtomicU64::new(0), began: tokio::time::Instant::now() });
-        let runtime = Runtime { clock: world.clone(), ids: world, spawner: tasks.clone() };
+        let runtime = Runtime { clock: world.clone(), ids: world, spawner: tasks.clone(), failpoints: self.beside.failpoints.clone() };
+        let mut agents = self.beside.agents.clone();
+        agents.insert(name("demo"), demo(&self.witness));
+        let watched = |agent| AgentEntry { agent: Arc::new(Watched { agent, witness: self.witness.clone() }), model: None };
         let parts = Parts {
             store: store.clone(),
-            agents: BTreeMap::from([(name("demo"), AgentEntry { agent: agent(&self.witness), model: None })]),
+            agents: agents.into_iter().map(|(name, agent)| (name, watched(agent))).collect(),
             default_agent: name("demo"),
             runtime,
             settings: Settings { question: Duration::from_secs(1_800), ..Settings::new(private_directories().into()) },
@@ -265,7 +282,8 @@ impl Server {
 
     pub async fn ended(&self, turn: TurnId) -> Scripted<Turn> {
         let (engine, caller) = (self.engine(), admin());
-        let turn = tokio::time::timeout(Duration::from_secs(1_200), engine.wait_turn(&caller, turn)).await.map_err(|_| Ended::Late)??;
+        let turn =
+            tokio::time::timeout(Duration::from_secs(1_200), engine.wait_turn(&caller, turn)).await.map_err(|_| Ended::Open(turn))??;
         self.read_all().await?;
         Ok(turn)
     }
@@ -384,14 +402,14 @@ impl Ids for Outside {
     }
 }
 
-fn agent(witness: &Arc<Witness>) -> Arc<dyn Agent> {
+fn demo(witness: &Arc<Witness>) -> Arc<dyn Agent> {
     let memory = Arc::new(Memory(witness.clone()));
     let began = witness.clone();
     let ids = Arc::new(move || {
         let count = began.all().iter().filter(|note| matches!(note, Note::AgentBegan(..))).count();
         format!("demo-{}", count + 1)
     });
-    Arc::new(Watched { agent: DemoAgent::new(memory, ids), witness: witness.clone() })
+    Arc::new(DemoAgent::new(memory, ids))
 }
 
 /// What the agent remembers survives every cut.
@@ -420,7 +438,7 @@ impl DemoMemory for Memory {
 
 /// Notes every prompt that is given.
 struct Watched {
-    agent: DemoAgent,
+    agent: Arc<dyn Agent>,
     witness: Arc<Witness>,
 }
 

@@ -69,7 +69,7 @@ impl World {
         let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
         let panics = Arc::new(AtomicU64::new(0));
         let own = Arc::new(Watched { panics: panics.clone(), ids: AtomicU64::new(0), seed });
-        let runtime = Runtime { clock: TokioRuntime::runtime().clock, ids: own.clone(), spawner: own };
+        let runtime = Runtime { clock: TokioRuntime::runtime().clock, ids: own.clone(), spawner: own, failpoints: None };
         let store = Arc::new(SqliteStore::open(directory.path(), Mode::Inline).unwrap());
         let settings = Settings {
             silence: Duration::from_secs(6),

@@ -31,7 +31,7 @@ pub async fn live(house: Arc<House>, memory: Arc<MemoryInRam>) -> turmoil::Resul
     let (spawner, mut spawned) = mpsc::unbounded_channel();
     let spawner = Arc::new(Tasks { house: house.clone(), spawner });
     let simulated = Arc::new(Simulated(house.clone()));
-    let runtime = Runtime { clock: simulated.clone(), ids: simulated, spawner: spawner.clone() };
+    let runtime = Runtime { clock: simulated.clone(), ids: simulated, spawner: spawner.clone(), failpoints: None };
     let listener = turmoil::net::TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, PORT)).await?;
     let engine = start(&house, memory, runtime).await;
     let (_stop, ended) = tokio::sync::watch::channel(false);
