@@ -85,7 +85,8 @@ async fn open(
     };
     let limit = session.app.body_limit;
     let upgrade = upgrade.max_message_size(limit).max_frame_size(limit).read_buffer_size(READ_BUFFER).write_buffer_size(0);
-    Ok(upgrade.on_upgrade(move |socket| session.run(socket, tail)))
+    let spawner = session.app.engine.runtime().spawner.clone();
+    Ok(upgrade.on_upgrade(move |socket| async move { spawner.spawn(Box::pin(session.run(socket, tail))) }))
 }
 
 struct Session {

@@ -18,6 +18,7 @@ use everkept_api::{CreateToken, CreatedToken, Empty, ErrorCode, List, Token, Tok
 use everkept_core::{AgentName, Resource, TokenId};
 use everkept_engine::{Access, Caller, Failure};
 use std::{sync::Arc, time::Duration};
+use tokio::sync::oneshot;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
@@ -82,10 +83,23 @@ fn wrong_name() -> Failed {
     responses((status = 204, description = "It opens nothing any more")))]
 async fn revoke(app: Shared, At(tok): At<TokenId>, sent: Sent<Empty>) -> Result<Response, Failed> {
     only_admin(&sent.caller)?;
-    if !app.engine.revoke_token(tok).await? {
-        return Err(no_such_token());
+    match revoke_and_tell(&app, tok).await? {
+        true => Ok(StatusCode::NO_CONTENT.into_response()),
+        false => Err(no_such_token()),
     }
-    // Nobody may be listening.
-    _ = app.revoked.send(tok);
-    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Ends the token's streams even when whoever asked leaves in the middle. False when there is no such token.
+async fn revoke_and_tell(app: &Arc<App>, tok: TokenId) -> Result<bool, Failed> {
+    let (tell, told) = oneshot::channel();
+    let asked = app.clone();
+    app.engine.runtime().spawner.spawn(Box::pin(async move {
+        let revoked = asked.engine.revoke_token(tok).await;
+        if matches!(revoked, Ok(true)) {
+            // Nobody may be listening.
+            _ = asked.revoked.send(tok);
+        }
+        _ = tell.send(revoked);
+    }));
+    Ok(told.await.map_err(|_| Failed::stopping())??)
 }

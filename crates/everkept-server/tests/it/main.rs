@@ -7,6 +7,7 @@ mod attack;
 mod bodies;
 mod chat;
 mod dice;
+mod dropped;
 mod events;
 mod fuzz_http;
 mod kernel;
