@@ -4,6 +4,8 @@
 
 mod bench;
 mod fake_model;
+mod fuzz;
+mod mutants;
 mod scripted_agent;
 mod setup;
 mod test;
@@ -14,6 +16,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
 
   setup             bring what the tests need: Debian packages, the real agents from npm
   test [FILTER..]   set up, then run every check and every test
+  fuzz [TARGET..]   fuzz each target from its kept corpus [--seconds N] [--keep | --again FILE]
+  mutants [-- ARG]  change the core and the stores in one place at a time, and see that their tests notice
   bench [NAME..]    how fast it is beside its floors [--rounds N] [--json] ...
   fake-model        the model server real agents talk to in tests [--port N] [--log FILE]
   scripted-agent    an ACP agent for tests that does what its prompts say
@@ -30,6 +34,8 @@ fn main() -> ExitCode {
         Some("setup") => setup::run(),
         Some("test") => test::run(&args),
         Some("bench") => bench::run(&args),
+        Some("fuzz") => fuzz::run(&args),
+        Some("mutants") => mutants::run(&args),
         Some("fake-model") => fake_model::run(&args),
         Some("scripted-agent") => scripted_agent::run(&args),
         _ => Err(anyhow::anyhow!("{USAGE}")),

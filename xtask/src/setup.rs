@@ -17,6 +17,7 @@ const PROGRAMS: &[Program] = &[
     Program { name: "node", package: "nodejs", used_for: "the real agents" },
     Program { name: "npm", package: "npm", used_for: "installing the real agents" },
     Program { name: "chromium", package: "chromium", used_for: "the web page in a real browser" },
+    Program { name: "g++", package: "g++", used_for: "the fuzzer" },
     Program { name: "tmux", package: "tmux", used_for: "the command line in a real terminal" },
 ];
 

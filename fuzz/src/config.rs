@@ -1,0 +1,75 @@
+//! `config.toml`, as the server reads it. The binary has no library, so its own file is compiled here.
+//!
+//! Never: an error without its line, or a configuration that says something else when it is written out again.
+
+#[path = "../../crates/everkept/src/config.rs"]
+mod real;
+
+use crate::house::directory;
+use real::{Agent, AgentKind, Config, Keeper, Server, Trash};
+use std::{fs, path::PathBuf, sync::LazyLock};
+use toml::{Table, Value};
+
+static FILE: LazyLock<PathBuf> = LazyLock::new(|| directory().join("config.toml"));
+
+pub fn run(bytes: &[u8]) {
+    fs::write(&*FILE, bytes).expect("the file can be written");
+    let place = format!("{}:", FILE.display());
+    match Config::load(&FILE) {
+        Ok(config) => {
+            let again = written(&config);
+            fs::write(&*FILE, &again).expect("the file can be written");
+            let read = Config::load(&FILE).unwrap_or_else(|error| panic!("{error:#}\n{again}"));
+            assert_eq!(read, config, "{again}");
+        }
+        // Bytes that are not text have no lines.
+        Err(error) if std::str::from_utf8(bytes).is_err() => assert!(error.to_string().starts_with("cannot read"), "{error:#}"),
+        Err(error) => {
+            let said = error.to_string();
+            let line = said.strip_prefix(&place).and_then(|rest| rest.split(':').next()?.parse::<usize>().ok());
+            let lines = bytes.iter().filter(|byte| **byte == b'\n').count() + 1;
+            assert!(line.is_some_and(|line| (1..=lines).contains(&line)), "{said}");
+        }
+    }
+}
+
+/// The same configuration in TOML of another hand. A new key does not compile here until it is written as well.
+fn written(config: &Config) -> String {
+    let Config { default_agent, server, keeper, trash, agents } = config;
+    let Server { listen, public_url, body_limit_mib } = server;
+    let Keeper { hold_ms } = keeper;
+    let Trash { keep_days } = trash;
+    let mut file = Table::new();
+    put(&mut file, "default_agent", default_agent.as_ref().map(ToString::to_string));
+    let mut table = Table::new();
+    put(&mut table, "listen", listen.clone());
+    put(&mut table, "public_url", public_url.clone());
+    put(&mut table, "body_limit_mib", body_limit_mib.map(i64::from));
+    put(&mut file, "server", Some(table));
+    let mut table = Table::new();
+    put(&mut table, "hold_ms", hold_ms.map(|hold| i64::try_from(hold).expect("no number in TOML is larger")));
+    put(&mut file, "keeper", Some(table));
+    let mut table = Table::new();
+    put(&mut table, "keep_days", keep_days.map(|days| i64::from(days.get())));
+    put(&mut file, "trash", Some(table));
+    put(&mut file, "agents", Some(agents.iter().map(|(name, agent)| (name.to_string(), Value::Table(one(agent)))).collect::<Table>()));
+    toml::to_string(&file).expect("a table of texts and numbers can be written")
+}
+
+fn one(Agent { kind, model }: &Agent) -> Table {
+    let mut table = Table::new();
+    put(&mut table, "model", model.as_ref().map(ToString::to_string));
+    match kind {
+        AgentKind::Demo => put(&mut table, "protocol", Some("demo")),
+        AgentKind::Acp { command, env } => {
+            put(&mut table, "protocol", Some("acp"));
+            put(&mut table, "command", Some(command.clone()));
+            put(&mut table, "env", Some(env.iter().map(|(name, value)| (name.clone(), Value::String(value.clone()))).collect::<Table>()));
+        }
+    }
+    table
+}
+
+fn put(table: &mut Table, key: &str, value: Option<impl Into<Value>>) {
+    table.extend(value.map(|value| (key.to_owned(), value.into())));
+}
