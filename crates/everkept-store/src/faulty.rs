@@ -13,6 +13,7 @@ pub struct FaultyStore {
     faults: Mutex<Faults>,
     takes: AtomicU64,
     slow: AtomicBool,
+    lost: AtomicBool,
 }
 
 #[derive(Default)]
@@ -35,6 +36,11 @@ impl FaultyStore {
     /// How many commits are still to find no space.
     pub fn still_full_for(&self) -> u64 {
         self.faults().full_for
+    }
+
+    /// From now on no blob is there.
+    pub fn lose_blobs(&self) {
+        self.lost.store(true, Ordering::SeqCst);
     }
 
     /// How often a log was taken over.
@@ -113,6 +119,13 @@ impl Store for FaultyStore {
         })
     }
 
+    fn blob(&self, id: TextDigest) -> Answer<'_, Option<Bytes>> {
+        Box::pin(async move {
+            self.wait().await;
+            if self.lost.load(Ordering::SeqCst) { Ok(None) } else { self.inner.blob(id).await }
+        })
+    }
+
     passed_on! {
         fn boot(wall: Timestamp) -> Boot;
         fn head(session: SessionId) -> Option<Head>;
@@ -129,7 +142,6 @@ impl Store for FaultyStore {
         fn questions(query: QuestionsQuery) -> Vec<Question>;
         fn owed() -> Vec<(SessionId, Vec<Effect>)>;
         fn raw(session: SessionId, turn: TurnId, from: u64) -> Bytes;
-        fn blob(id: TextDigest) -> Option<Bytes>;
         fn blob_sessions(id: TextDigest) -> Vec<SessionId>;
         fn kept_answer(principal: String, key: String, now: Timestamp) -> Option<KeptAnswer>;
         fn put_token(token: Token) -> ();

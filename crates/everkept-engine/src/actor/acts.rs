@@ -26,6 +26,8 @@ const MAX_LABEL: usize = 1_000;
 const MAX_HEARD: usize = 256 * 1024;
 /// How long an agent has to take a model; a cancel waits no longer than this.
 const SET_MODEL: Duration = Duration::from_secs(5);
+/// Why a turn ended of which something that was kept cannot be read.
+const CORRUPT: &str = "corrupt";
 /// What a continuing turn says to the agent.
 const CONTINUE: &str = "Continue from where you left off.";
 
@@ -73,8 +75,7 @@ impl Actor {
         let plan = match self.plan(turn).await {
             Ok(plan) => plan,
             Err(failure) => {
-                tracing::warn!(session = %self.id, %turn, %failure, "the turn waits");
-                self.timers.retry_at = Some(self.now() + Duration::from_millis(500));
+                self.not_begun(turn, failure).await;
                 return;
             }
         };
@@ -174,13 +175,23 @@ impl Actor {
 
     /// Claims the turn and hands its prompt over.
     async fn begin(&mut self, turn: TurnId) {
-        let failure = match self.claim(turn).await {
-            Ok(()) => return,
-            Err(failure) => failure,
-        };
+        if let Err(failure) = self.claim(turn).await {
+            self.not_begun(turn, failure).await;
+        }
+    }
+
+    async fn not_begun(&mut self, turn: TurnId, failure: Failure) {
         match failure {
             // It was cancelled or dropped in the meantime; the next one has been asked for by that.
             Failure::Refused(_) => self.go_on_later(),
+            // What cannot be read now cannot be read later; the conversation goes on without it.
+            Failure::Store(StoreFault { problem: Problem::Corrupt { .. }, .. }) if self.state.is_some() => {
+                tracing::warn!(session = %self.id, %turn, %failure, "the turn cannot be given to its agent");
+                let error = TurnError { code: CORRUPT.into(), message: label(&failure.to_string()), may_have_happened: false };
+                let end = EndTurn { turn, end: TurnEnd::Failed, reason: CORRUPT.into(), error: Some(error) };
+                self.heard = Heard { end: Some(end), ..Heard::default() };
+                self.flush().await;
+            }
             failure => {
                 tracing::warn!(session = %self.id, %turn, %failure, "the turn could not be begun yet");
                 self.go_on_later();
@@ -294,13 +305,21 @@ impl Actor {
                 Part::Text { text, .. } => parts.push(PromptPart::Text(text)),
                 Part::File(file) => {
                     let blob = self.inner.check(self.inner.store.blob(file.blob.id).await)?;
-                    let bytes = blob.ok_or_else(|| missing_blob(file.blob))?;
+                    let bytes = blob.ok_or_else(|| self.missing_blob(entry, file.blob))?;
                     parts.push(PromptPart::File { name: file.name, media_type: file.media_type, bytes });
                 }
                 Part::Reasoning { .. } | Part::Tool(_) => {}
             }
         }
         Ok(parts)
+    }
+
+    fn missing_blob(&self, entry: &everkept_core::TurnEntry, blob: BlobRef) -> Failure {
+        Failure::Store(StoreFault {
+            problem: Problem::Corrupt { session: self.id, seq: entry.queued_seq },
+            doing: format!("reading blob {} of a prompt", blob.id),
+            may_have_happened: false,
+        })
     }
 
     async fn cancel_turn(&mut self, turn: TurnId) {
@@ -607,12 +626,4 @@ fn label(text: &str) -> String {
     }
     let end = (0..=MAX_LABEL).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     format!("{}…", &text[..end])
-}
-
-fn missing_blob(blob: BlobRef) -> Failure {
-    Failure::Store(StoreFault {
-        problem: Problem::Failed(format!("blob {} is not there", blob.id)),
-        doing: "reading a file of a prompt".into(),
-        may_have_happened: false,
-    })
 }

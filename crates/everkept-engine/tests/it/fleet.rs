@@ -217,6 +217,23 @@ fn fixed() -> Runtime {
     Runtime { clock: fixed.clone(), ids: fixed, ..real }
 }
 
+#[tokio::test(start_paused = true)]
+async fn re_n2_a_prompt_whose_file_is_gone_ends_its_turn_and_the_session_goes_on() {
+    let (world, store) = on_faulty().await;
+    let session = world.session().await;
+    let running = world.send(session, "!long").await;
+    let file = PartIn::File { name: None, media_type: "text/plain".into(), bytes: "in a file".into() };
+    let input = Intake::Input(vec![PartIn::Text("read it".into()), file]);
+    let unreadable = world.submit(session, NewTurn { intake: input, ..turn_of("") }).await;
+    let later = world.send(session, "later").await;
+    store.lose_blobs();
+    world.order(session, Order::Cancel { turn: running.id }).await.unwrap();
+    let failed = world.ended(unreadable.id).await;
+    assert_eq!((failed.state, failed.reason.as_deref(), failed.started_at), (TurnState::Failed, Some("corrupt"), None));
+    assert_eq!(failed.error.map(|error| error.may_have_happened), Some(false));
+    assert_eq!(world.ended(later.id).await.state, TurnState::Completed);
+}
+
 async fn on_faulty() -> (World, Arc<FaultyStore>) {
     let store = Arc::new(FaultyStore::default());
     (World::on(store.clone(), TokioRuntime::runtime(), |_| {}).await, store)
