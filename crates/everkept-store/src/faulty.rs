@@ -4,13 +4,17 @@
 
 use crate::*;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Poll;
+
+/// What a commit waits for before it is one: a disk's time.
+pub type Pace = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 #[derive(Default)]
 pub struct FaultyStore {
     inner: MemoryStore,
     faults: Mutex<Faults>,
+    pace: Mutex<Option<Pace>>,
     takes: AtomicU64,
     slow: AtomicBool,
     lost: AtomicBool,
@@ -41,6 +45,11 @@ impl FaultyStore {
     /// From now on no blob is there.
     pub fn lose_blobs(&self) {
         self.lost.store(true, Ordering::SeqCst);
+    }
+
+    /// Every commit from now on takes as long as this.
+    pub fn pace_commits(&self, pace: Pace) {
+        *self.pace.lock().expect("nobody panics while setting the pace") = Some(pace);
     }
 
     /// How often a log was taken over.
@@ -95,8 +104,12 @@ macro_rules! passed_on {
 impl Store for FaultyStore {
     fn commit(&self, commit: Commit) -> Answer<'_, Vec<Vec<StoredEvent>>, CommitFault> {
         let fault = self.next_fault();
+        let pace = self.pace.lock().expect("nobody panics while setting the pace").clone();
         Box::pin(async move {
             self.wait().await;
+            if let Some(pace) = pace {
+                pace().await;
+            }
             let answer = match fault {
                 None => self.inner.commit(commit).await,
                 Some(problem) => {

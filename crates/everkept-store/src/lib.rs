@@ -12,7 +12,7 @@ mod verify;
 mod words;
 
 pub use chain::{CHAIN_START, Chain, Sum, link, sum};
-pub use faulty::FaultyStore;
+pub use faulty::{FaultyStore, Pace};
 pub use memory::MemoryStore;
 pub use stored::{StoredEvent, decode, encode};
 pub use verify::{Damage, Place, Report, verify};

@@ -2,7 +2,7 @@
 
 use everkept_agent::demo::{DemoAgent, MemoryInRam};
 use everkept_core::{AgentName, ModelName};
-use everkept_engine::{AgentEntry, Engine, Parts, Settings, TokioRuntime};
+use everkept_engine::{AgentEntry, Engine, Parts, Runtime, Settings, TokioRuntime};
 use everkept_server::{BODY_LIMIT, CONNECTIONS, ServerConfig, create_token, serve};
 use everkept_store::FaultyStore;
 use futures::StreamExt;
@@ -40,6 +40,14 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An engine with two demo agents, and the secret of its admin.
 pub async fn engine(directory: &std::path::Path) -> (Engine, String, Arc<FaultyStore>) {
+    let store = Arc::new(FaultyStore::default());
+    let engine = engine_on(directory, store.clone(), TokioRuntime::runtime()).await;
+    let (_, admin) = create_token(&engine, "admin", None, None).await.unwrap();
+    (engine, admin, store)
+}
+
+/// The same on a store and a clock of the test's.
+pub async fn engine_on(directory: &std::path::Path, store: Arc<FaultyStore>, runtime: Runtime) -> Engine {
     let mut agents = BTreeMap::new();
     for (name, model) in [("demo", None), ("other", Some("other/big"))] {
         let count = AtomicU64::new(0);
@@ -48,17 +56,8 @@ pub async fn engine(directory: &std::path::Path) -> (Engine, String, Arc<FaultyS
         let model = model.map(|model| ModelName::new(model).unwrap());
         agents.insert(AgentName::new(name).unwrap(), AgentEntry { agent, model });
     }
-    let store = Arc::new(FaultyStore::default());
-    let parts = Parts {
-        store: store.clone(),
-        agents,
-        default_agent: AgentName::new("demo").unwrap(),
-        runtime: TokioRuntime::runtime(),
-        settings: Settings::new(directory.into()),
-    };
-    let engine = Engine::start(parts).await.unwrap();
-    let (_, admin) = create_token(&engine, "admin", None, None).await.unwrap();
-    (engine, admin, store)
+    let parts = Parts { store, agents, default_agent: AgentName::new("demo").unwrap(), runtime, settings: Settings::new(directory.into()) };
+    Engine::start(parts).await.unwrap()
 }
 
 impl Server {
