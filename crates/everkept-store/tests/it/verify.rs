@@ -262,6 +262,8 @@ impl Store for Bent {
         fn pack(session: SessionId, turn: TurnId) -> ();
         fn index() -> bool;
         fn forget_expired() -> bool;
+        fn due(now: Timestamp, limit: u32) -> Vec<SessionId>;
+        fn purge(session: SessionId, now: Timestamp) -> bool;
         fn all_sessions(after: Option<SessionId>, limit: u32) -> Vec<SessionId>;
         fn backup(to: std::path::PathBuf) -> ();
     }
