@@ -139,8 +139,6 @@ impl Book {
             }
             page.wake.notify_one();
         }
-        let unknown: Vec<String> = heard.into_keys().filter(|process| !pages.processes.contains_key(process)).collect();
-        pages.ended.extend(unknown);
         Ok(())
     }
 

@@ -186,10 +186,10 @@ fn message(role: Role) -> Message {
     }
 }
 
-fn session(id: &str) -> AgentSessionId {
+pub fn session(id: &str) -> AgentSessionId {
     AgentSessionId::new(id).unwrap()
 }
 
-fn turn() -> TurnId {
+pub fn turn() -> TurnId {
     TurnId::derive(Default::default(), "turn", 0)
 }

@@ -1,12 +1,13 @@
 //! The demo agent behind a link passes the suite as it does in front of one, also when the link is cut at any moment.
 
-use crate::demo::{agent, hear, open, order, prompt, script, text};
+use crate::demo::{agent, hear, open, order, prompt, script, session, text, turn};
 use everkept_agent::{
-    Abilities, Agent, AgentFaultKind, BoxFuture, Done, Open, OpenSession, Output, Place, conformance,
+    Abilities, Agent, AgentFaultKind, BoxFuture, Done, Open, OpenSession, Order, Output, Place, conformance,
     demo::MemoryInRam,
     remote::{Broken, HOLD, Link, RELAY_WITHIN, Relay, RemoteAgent, Workshop},
 };
-use everkept_core::AgentName;
+use everkept_core::{AgentName, Said, Usage, digest_of};
+use serde_json::{Value, json};
 use std::{
     path::{Path, PathBuf},
     sync::{
@@ -15,7 +16,11 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{sync::mpsc, task::JoinHandle, time::sleep};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
 #[tokio::test(start_paused = true)]
 async fn ag_18_the_demo_agent_behind_a_link_is_an_agent() {
@@ -91,7 +96,7 @@ async fn a_relay_that_stays_away_takes_its_processes_along_on_both_sides() {
     talk.connection.output.recv().await.unwrap();
     let relay = carried.lose().await;
     let fault = loop {
-        match talk.connection.output.recv().await.unwrap() {
+        match timeout(2 * HOLD, talk.connection.output.recv()).await.expect("it is given up").unwrap() {
             Output::Said { .. } => {}
             Output::Gone(fault) => break fault,
             Output::Done { done, .. } => panic!("{done:?}"),
@@ -136,8 +141,8 @@ async fn a_relay_that_died_is_not_asked_again_for_what_it_may_have_done() {
     talk.connection.output.recv().await.unwrap();
     drop(first.lose().await);
     let second = carry(&remote, relay(agent(MemoryInRam::default())), Cuts::Never);
-    let heard = hear(&mut talk).await;
-    assert_eq!(heard.done, None, "gone at once, and not after the hold");
+    let heard = timeout(HOLD / 2, hear(&mut talk)).await.expect("gone at once, and not after the hold");
+    assert_eq!(heard.done, None);
     assert!(talk.connection.output.recv().await.is_none());
     second.abort();
 }
@@ -169,11 +174,73 @@ async fn an_engine_that_is_held_back_holds_the_agent_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn ag_18_the_frames_are_these_and_only_what_was_taken_is_acknowledged() {
+    let remote = remote();
+    let mut far = Far::attach(&remote).await;
+    assert_eq!(far.hear().await, json!({ "initialize": { "protocol": 1, "agent": "worker", "processes": [] } }));
+    let can = json!({ "resume": true, "fork": false, "cancel": true, "ask_permission": true, "set_model": false, "report_usage": true });
+    far.say(json!({ "ready": { "protocol": 1, "capabilities": can, "model": "p/m", "processes": [] } })).await;
+    let opening = tokio::spawn(remote.open(new()));
+    let open = json!({ "open": { "directory": { "path": "/" }, "session": "new", "model": null } });
+    assert_eq!(far.hear().await, json!({ "order": { "process": "process-0", "number": 1, "order": open } }));
+    assert_eq!((remote.abilities().fork, remote.model().unwrap().as_str()), (false, "p/m"));
+    let output = |number: u64, output: Value| json!({ "output": { "process": "process-0", "number": number, "output": output } });
+    let heard = |number: u64| json!({ "heard": { "process": "process-0", "number": number } });
+    far.say(output(1, json!({ "opened": { "agent_session": "s1", "capabilities": can, "model_set": null } }))).await;
+    let mut talk = opening.await.unwrap().unwrap();
+    assert_eq!((talk.agent_session.as_str(), talk.abilities.fork), ("s1", false));
+    assert_eq!(far.hear().await, heard(1));
+
+    talk.connection.orders.send(order("hello", Vec::new())).await.unwrap();
+    let prompt = json!({ "prompt": { "turn_id": turn(), "parts": [{ "text": { "text": "hello" } }], "history": [] } });
+    assert_eq!(far.hear().await, json!({ "order": { "process": "process-0", "number": 2, "order": prompt } }));
+    let asked = json!({ "request": "7", "kind": "permission", "title": "run", "call": { "a":  1.0 }, "options": [] });
+    let said = json!([{ "message": { "message": null, "text": "well" } }, { "approval_request": asked }]);
+    far.say(output(2, json!({ "said": { "raw": { "base64": "//4=" }, "said": said } }))).await;
+    let usage = json!({ "input_tokens": 3 });
+    let complete =
+        json!({ "raw": { "text": "end" }, "outcome": { "completed": { "reason": "stop" } }, "usage": usage, "resume_token": "s2" });
+    far.say(output(3, json!({ "turn_complete": complete }))).await;
+    far.quiet().await;
+    let Some(Output::Said { raw, said }) = talk.connection.output.recv().await else { panic!("not said") };
+    assert_eq!((raw.as_ref(), &said[0]), (&b"\xff\xfe"[..], &Said::Text { message: None, text: "well".into() }));
+    assert!(matches!(&said[1], Said::Asked(asked) if asked.digest == digest_of(r#"{"a":1.0}"#)), "{said:?}");
+    assert_eq!(far.hear().await, heard(2), "once it was taken");
+    far.quiet().await;
+    talk.connection.orders.send(Order::Answer { request: "7".into(), option: None }).await.unwrap();
+    let response = json!({ "approval_response": { "request": "7", "option": null } });
+    assert_eq!(far.hear().await, json!({ "order": { "process": "process-0", "number": 3, "order": response } }));
+    let Some(Output::Said { said, .. }) = talk.connection.output.recv().await else { panic!("not said") };
+    assert_eq!(said, [Said::Usage(Usage { input_tokens: Some(3), ..Usage::default() }), Said::AgentSession(session("s2"))]);
+    assert!(matches!(talk.connection.output.recv().await, Some(Output::Done { done: Done::Completed { .. }, .. })));
+    assert_eq!(far.hear().await, heard(3));
+
+    // Over the next link everything that was not heard comes again, and what has come is not let in twice.
+    let mut far = far.again(&remote).await;
+    let known = json!([{ "process": "process-0", "heard": 3 }]);
+    assert_eq!(far.hear().await, json!({ "initialize": { "protocol": 1, "agent": "worker", "processes": known } }));
+    let known = json!([{ "process": "process-0", "heard": 2 }]);
+    far.say(json!({ "ready": { "protocol": 1, "capabilities": can, "model": null, "processes": known } })).await;
+    assert_eq!(far.hear().await, json!({ "order": { "process": "process-0", "number": 3, "order": response } }));
+    let words = |text: &str| json!({ "said": { "raw": { "text": "" }, "said": [{ "message": { "message": null, "text": text } }] } });
+    far.say(output(3, words("again"))).await;
+    far.say(output(4, words("new"))).await;
+    let Some(Output::Said { said, .. }) = talk.connection.output.recv().await else { panic!("not said") };
+    assert_eq!(said, [Said::Text { message: None, text: "new".into() }]);
+    drop(talk);
+    while let frame = far.hear().await
+        && frame != json!({ "end": { "process": "process-0" } })
+    {
+        assert_eq!(frame, heard(4));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_prompt_that_no_link_carries_fails_and_the_session_goes_on() {
     let remote = remote();
     let carried = carry(&remote, relay(agent(MemoryInRam::default())), Cuts::Never);
     let mut talk = open(&(remote as Arc<dyn Agent>), OpenSession::New).await;
-    let failed = prompt(&mut talk, &"x".repeat(65 * 1024 * 1024)).await;
+    let failed = timeout(HOLD, prompt(&mut talk, &"x".repeat(65 * 1024 * 1024))).await.expect("it is said");
     assert!(matches!(failed.done, Some(Done::Failed { code, .. }) if code == "prompt_too_large"));
     assert_eq!(text(&prompt(&mut talk, "small").await), "reply 1 to: small");
     carried.abort();
@@ -294,6 +361,41 @@ async fn pass(mut one: Link, mut other: Link, pieces: u64) {
             Some(piece) = one.receiver.recv() => other.sender.send(piece).await.unwrap(),
             Some(piece) = other.receiver.recv() => one.sender.send(piece).await.unwrap(),
         }
+    }
+}
+
+/// A relay that says exactly what it is told to.
+struct Far {
+    link: Link,
+    claimed: JoinHandle<Result<(), Broken>>,
+}
+
+impl Far {
+    async fn attach(remote: &Arc<RemoteAgent>) -> Far {
+        let (near, link) = Link::pair();
+        let claimed = tokio::spawn(remote.claim().unwrap().run(near));
+        Far { link, claimed }
+    }
+
+    async fn again(self, remote: &Arc<RemoteAgent>) -> Far {
+        drop(self.link);
+        self.claimed.await.unwrap().unwrap();
+        Self::attach(remote).await
+    }
+
+    async fn say(&self, frame: Value) {
+        self.link.sender.send(format!("{frame}\n")).await.unwrap();
+    }
+
+    async fn hear(&mut self) -> Value {
+        let frame = self.link.receiver.recv().await.expect("a frame");
+        serde_json::from_str(&frame).unwrap()
+    }
+
+    /// Nothing is said for a good while.
+    async fn quiet(&mut self) {
+        let said = timeout(Duration::from_secs(5), self.link.receiver.recv()).await;
+        assert!(said.is_err(), "{said:?}");
     }
 }
 
