@@ -44,5 +44,6 @@ async fn connect(State(app): State<Arc<App>>, credential: Credential, request: R
     let claim = agent.claim().ok_or_else(|| refused(&credential))?;
     let (ending, clock) = (ending(&app, &credential), app.engine.runtime().clock.clone());
     let upgrade = upgrade.max_message_size(PIECE_BYTES).max_frame_size(PIECE_BYTES).write_buffer_size(0);
+    tracing::info!(token = %credential.token, "a relay dials in");
     Ok(upgrade.on_upgrade(move |socket| socket::carry(socket, claim, ending, clock)))
 }

@@ -72,7 +72,10 @@ pub(super) async fn carry(socket: WebSocket, claim: Claim, ending: BoxFuture<'st
     };
     let (code, reason) = match closing {
         Closing::Away => (close_code::AWAY, "the server or the credential ended".to_owned()),
-        Closing::Broken(broken) => (close_code::PROTOCOL, broken.to_string()),
+        Closing::Broken(broken) => {
+            tracing::warn!(%broken, "a relay is cut off");
+            (close_code::PROTOCOL, broken.to_string())
+        }
         Closing::Gone => return,
     };
     let last = writer.send(Message::Close(Some(CloseFrame { code, reason: shortened(reason).into() })));
