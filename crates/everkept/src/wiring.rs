@@ -8,15 +8,16 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use everkept_agent::demo::{DemoAgent, FileMemory};
+use everkept_api::TokenKind;
 use everkept_core::AgentName;
 use everkept_drivers::{
     KnownAcp,
     acp::{AcpAgent, AcpConfig, Keeper},
     known,
 };
-use everkept_engine::AgentEntry;
+use everkept_engine::{AgentEntry, Token};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -54,11 +55,19 @@ impl Agents {
             entries.insert(name.clone(), entry);
         }
         let default = config.default_agent.clone().unwrap_or_else(|| name(DEMO));
-        if !entries.contains_key(&default) {
-            let all: Vec<_> = entries.keys().map(AgentName::as_str).collect();
-            bail!("{}: default_agent: there is no agent {default}; there are: {}", data.config().display(), all.join(", "));
-        }
         Ok(Self { entries, default })
+    }
+
+    /// Refuses a default that there is not. One that a relay runs is as good as any.
+    pub fn check_default(&self, data: &DataDir, tokens: &[Token]) -> anyhow::Result<()> {
+        let relayed = tokens.iter().filter(|token| token.kind == TokenKind::Relay.as_str() && token.revoked_at.is_none());
+        let all: BTreeSet<&str> =
+            self.entries.keys().map(AgentName::as_str).chain(relayed.filter_map(|token| token.name.as_deref())).collect();
+        if !all.contains(self.default.as_str()) {
+            let all: Vec<_> = all.into_iter().collect();
+            bail!("{}: default_agent: there is no agent {}; there are: {}", data.config().display(), self.default, all.join(", "));
+        }
+        Ok(())
     }
 }
 

@@ -50,6 +50,7 @@ pub async fn run(data: DataDir, args: Serve) -> anyhow::Result<ExitCode> {
 
     let store = SqliteStore::open(data.path(), Mode::Threads { readers: READERS }).map_err(|fault| cannot_open(&data, fault))?;
     let store: Arc<dyn Store> = Arc::new(store);
+    agents.check_default(&data, &store.tokens().await?)?;
     let runtime = TokioRuntime::runtime();
     let now = runtime.clock.wall();
     let mut secret = data.admin_token(new_secret)?;

@@ -372,6 +372,23 @@ async fn a4_a_relay_whose_token_is_revoked_says_so_and_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_agent_behind_a_relay_may_be_the_default_one() {
+    let mut world = World::new().await;
+    world.server.kill();
+    let configure =
+        |default: &str| std::fs::write(world.here.path().join("config.toml"), format!("default_agent = \"{default}\"\n")).unwrap();
+    configure("nobody");
+    let output = everkept().args(["serve", "--data"]).arg(world.here.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("there is no agent nobody; there are: demo") && said.contains("worker"), "{said}");
+    configure("worker");
+    world.server = start(world.here.path(), &world.network);
+    let session = world.server.session(json!({})).await;
+    let (turn, answer) = world.ask(&session, "hello").await;
+    assert_eq!((turn["agent"].as_str(), &*answer), (Some("worker"), "reply 1 to: hello"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ag_17_a_second_relay_waits_for_the_name() {
     let world = World::new().await;
     let second = Relay::start_as(world.there.path(), &world.network.url(), "worker", "second.log");
