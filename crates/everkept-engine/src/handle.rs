@@ -8,7 +8,7 @@ use crate::failpoint::{Failpoint, no_space};
 use crate::inner::{Inner, Seen};
 use crate::known_tokens::KnownTokens;
 use crate::orders::*;
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, ToItsEnd};
 use crate::upkeep::upkeep;
 use crate::{Access, AgentEntry, Caller, Failure, Settings};
 use everkept_agent::remote::{ProcessIds, RemoteAgent};
@@ -17,7 +17,7 @@ use everkept_store::{QuestionsQuery, Store, StoreFault, Token};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use tokio::sync::{Notify, Semaphore, broadcast, oneshot};
+use tokio::sync::{Notify, Semaphore, broadcast};
 
 /// Everything an engine is made of.
 pub struct Parts {
@@ -318,20 +318,18 @@ impl Engine {
         relays: bool,
         change: impl Future<Output = Result<T, StoreFault>> + Send + 'static,
     ) -> Result<T, Failure> {
-        let (reply, answer) = oneshot::channel();
         let engine = self.clone();
-        self.inner.runtime.spawner.spawn(Box::pin(async move {
+        let change = async move {
             let changed = change.await;
             engine.inner.runtime.pass(Failpoint::TokenChanged, None).await;
             engine.inner.known_tokens.changed();
-            let mut changed = engine.inner.check(changed);
-            if relays && let Err(failure) = engine.settle_agents().await {
-                changed = changed.and(Err(failure));
+            let changed = engine.inner.check(changed)?;
+            if relays {
+                engine.settle_agents().await?;
             }
-            // Whoever asked may have gone.
-            let _ = reply.send(changed);
-        }));
-        answer.await.unwrap_or(Err(Failure::Stopping))
+            Ok(changed)
+        };
+        ToItsEnd { rest: Some(Box::pin(change)), spawner: self.inner.runtime.spawner.clone() }.await
     }
 }
 

@@ -4,7 +4,13 @@
 
 use crate::failpoint::{Failpoint, Failpoints, Injected};
 use everkept_core::{SessionId, Timestamp};
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 use uuid::Uuid;
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -47,6 +53,32 @@ impl Runtime {
     /// Goes through a place after which nothing can.
     pub(crate) async fn pass(&self, place: Failpoint, session: Option<SessionId>) {
         self.reach(place, session).await.expect("nothing is broken where nothing can fail");
+    }
+}
+
+/// Runs where it is awaited; dropped before its end, it goes on in a task of its own.
+pub(crate) struct ToItsEnd<T: 'static> {
+    pub rest: Option<BoxFuture<'static, T>>,
+    pub spawner: Arc<dyn Spawner>,
+}
+
+impl<T> Future for ToItsEnd<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        let done = self.rest.as_mut().expect("it is awaited to its end once").as_mut().poll(context);
+        if done.is_ready() {
+            self.rest = None;
+        }
+        done
+    }
+}
+
+impl<T> Drop for ToItsEnd<T> {
+    fn drop(&mut self) {
+        if let Some(rest) = self.rest.take().filter(|_| !std::thread::panicking()) {
+            self.spawner.spawn(Box::pin(async move { _ = rest.await }));
+        }
     }
 }
 
