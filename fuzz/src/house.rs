@@ -63,14 +63,14 @@ pub fn visit<R>(furnish: impl FnOnce(&House), visit: impl FnOnce(&House) -> R) -
     })
 }
 
-/// One folder for all that a run writes, in memory where the system has such a place.
+/// One folder for all that this process writes, in the one that `cargo xtask fuzz` makes and takes away.
 pub fn directory() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| {
-        let place = [PathBuf::from("/dev/shm"), std::env::temp_dir()].into_iter().find(|place| place.is_dir());
-        let place = place.expect("a system has a folder for what is temporary");
-        let made = tempfile::Builder::new().prefix("everkept-fuzz-").tempdir_in(place).expect("a folder can be made");
-        made.keep()
+        let place = std::env::var_os("EVERKEPT_FUZZ_FOLDER").map_or_else(std::env::temp_dir, PathBuf::from);
+        let directory = place.join(format!("everkept-fuzz-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("a folder can be made");
+        directory
     })
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
     sync::Mutex,
     time::Instant,
@@ -45,21 +45,21 @@ struct Asked {
 
 pub fn run(args: &[String]) -> anyhow::Result<()> {
     let mut asked = read(args)?;
-    let program = build()?;
-    let known = list(&program)?;
+    let fuzzer = Fuzzer::new(build()?)?;
+    let known = fuzzer.list()?;
     if let Some(stranger) = asked.targets.iter().find(|name| !known.contains(name)) {
         bail!("there is no target {stranger}; there are {}", known.join(", "));
     }
     if let Some(file) = &asked.again {
         let [target] = asked.targets.as_slice() else { bail!("{USAGE}") };
-        return step(fuzzer(&program, target).arg(file));
+        return step(fuzzer.command(target).arg(file));
     }
     if asked.targets.is_empty() {
         asked.targets = known;
     }
-    run_all(&program, &asked)?;
+    run_all(&fuzzer, &asked)?;
     if asked.keep {
-        asked.targets.iter().try_for_each(|target| keep(&program, target))?;
+        asked.targets.iter().try_for_each(|target| keep(&fuzzer, target))?;
     }
     Ok(())
 }
@@ -99,19 +99,42 @@ fn host() -> anyhow::Result<String> {
     said.lines().find_map(|line| line.strip_prefix("host: ")).map(str::to_owned).context("rustc names its host")
 }
 
-fn list(program: &Path) -> anyhow::Result<Vec<String>> {
-    let listed = fuzzer(program, "list").output().context("the fuzzer does not run")?;
-    Ok(String::from_utf8(listed.stdout)?.lines().map(str::to_owned).collect())
+/// The program, and a folder for what it writes, in memory where the system has such a place.
+struct Fuzzer {
+    program: PathBuf,
+    folder: PathBuf,
 }
 
-fn fuzzer(program: &Path, target: &str) -> Command {
-    let mut fuzzer = Command::new(program);
-    fuzzer.env("EVERKEPT_FUZZ", target);
-    fuzzer.args([format!("-timeout={TIMEOUT}"), format!("-rss_limit_mb={MAX_MEMORY_MIB}")]);
-    fuzzer
+impl Fuzzer {
+    fn new(program: PathBuf) -> anyhow::Result<Self> {
+        let place = Some(PathBuf::from("/dev/shm")).filter(|place| place.is_dir()).unwrap_or_else(std::env::temp_dir);
+        let folder = place.join(format!("everkept-fuzz-of-{}", std::process::id()));
+        fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        Ok(Self { program, folder })
+    }
+
+    fn list(&self) -> anyhow::Result<Vec<String>> {
+        let listed = self.command("list").output().context("the fuzzer does not run")?;
+        Ok(String::from_utf8(listed.stdout)?.lines().map(str::to_owned).collect())
+    }
+
+    fn command(&self, target: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.env("EVERKEPT_FUZZ", target).env("EVERKEPT_FUZZ_FOLDER", &self.folder);
+        command.args([format!("-timeout={TIMEOUT}"), format!("-rss_limit_mb={MAX_MEMORY_MIB}")]);
+        command
+    }
 }
 
-fn run_all(program: &Path, asked: &Asked) -> anyhow::Result<()> {
+impl Drop for Fuzzer {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.folder) {
+            eprintln!("{} is left behind: {error}", self.folder.display());
+        }
+    }
+}
+
+fn run_all(fuzzer: &Fuzzer, asked: &Asked) -> anyhow::Result<()> {
     let waiting = Mutex::new(asked.targets.iter().collect::<VecDeque<_>>());
     let failed = Mutex::new(Vec::new());
     let next = || waiting.lock().expect("nothing panics while it holds the queue").pop_front();
@@ -119,7 +142,7 @@ fn run_all(program: &Path, asked: &Asked) -> anyhow::Result<()> {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 while let Some(target) = next() {
-                    if let Err(error) = run_one(program, target, asked.seconds) {
+                    if let Err(error) = run_one(fuzzer, target, asked.seconds) {
                         eprintln!("{target}: {error:#}");
                         failed.lock().expect("nothing panics while it holds the list").push(target.clone());
                     }
@@ -134,7 +157,7 @@ fn run_all(program: &Path, asked: &Asked) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn run_one(program: &Path, target: &str, seconds: u64) -> anyhow::Result<()> {
+fn run_one(fuzzer: &Fuzzer, target: &str, seconds: u64) -> anyhow::Result<()> {
     let found = folder().join("found").join(target);
     let crashes = folder().join("crashes").join(target);
     if found.exists() {
@@ -144,17 +167,17 @@ fn run_one(program: &Path, target: &str, seconds: u64) -> anyhow::Result<()> {
     fs::create_dir_all(&crashes)?;
     let log = folder().join(format!("{target}.log"));
     let output = fs::File::create(&log)?;
-    let mut fuzzer = fuzzer(program, target);
-    fuzzer.args([format!("-max_total_time={seconds}"), format!("-max_len={MAX_LENGTH}"), "-print_final_stats=1".into()]);
-    fuzzer.arg(format!("-artifact_prefix={}/", crashes.display()));
+    let mut command = fuzzer.command(target);
+    command.args([format!("-max_total_time={seconds}"), format!("-max_len={MAX_LENGTH}"), "-print_final_stats=1".into()]);
+    command.arg(format!("-artifact_prefix={}/", crashes.display()));
     let words = root().join("fuzz/words").join(target);
     if words.is_file() {
-        fuzzer.arg(format!("-dict={}", words.display()));
+        command.arg(format!("-dict={}", words.display()));
     }
     let kept = corpus(target);
     fs::create_dir_all(&kept)?;
     let started = Instant::now();
-    let status = fuzzer.arg(&found).arg(&kept).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).status()?;
+    let status = command.arg(&found).arg(&kept).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).status()?;
     let said = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
     let runs = after_last(&said, "stat::number_of_executed_units:").unwrap_or("0").to_owned();
     let coverage = after_last(&said, " cov:").unwrap_or("0");
@@ -180,7 +203,7 @@ fn corpus(target: &str) -> PathBuf {
 }
 
 /// Of the kept and the found inputs, the few that together reach most.
-fn keep(program: &Path, target: &str) -> anyhow::Result<()> {
+fn keep(fuzzer: &Fuzzer, target: &str) -> anyhow::Result<()> {
     let kept = corpus(target);
     let merged = folder().join("merged").join(target);
     if merged.exists() {
@@ -188,7 +211,7 @@ fn keep(program: &Path, target: &str) -> anyhow::Result<()> {
     }
     fs::create_dir_all(&merged)?;
     let control = merged.join("control");
-    let mut merge = fuzzer(program, target);
+    let mut merge = fuzzer.command(target);
     merge.args(["-merge=1", "-set_cover_merge=1", "-use_counters=0"]).arg(format!("-merge_control_file={}", control.display()));
     merge.args([&merged, &kept]).arg(folder().join("found").join(target));
     let said = merge.stdin(Stdio::null()).output().context("the fuzzer does not run")?;

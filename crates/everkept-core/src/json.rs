@@ -33,7 +33,8 @@ impl Json {
         for byte in self.get().bytes() {
             match byte {
                 _ if escaped => escaped = false,
-                b'\\' if in_text => escaped = true,
+                // Outside of a text JSON has none.
+                b'\\' => escaped = true,
                 b'"' => in_text = !in_text,
                 _ if in_text => {}
                 b'[' | b'{' => {

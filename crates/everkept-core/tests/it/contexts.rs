@@ -352,6 +352,36 @@ fn ws_n4_an_agent_that_forks_its_session_is_not_told_what_it_knows() {
 }
 
 #[test]
+fn an_update_says_just_what_changed_and_nothing_where_nothing_did() {
+    let none = SessionUpdated::default;
+    let cases: [(UpdateSession, Body); 5] = [
+        (
+            UpdateSession { title: Some(Some("b".into())), ..UpdateSession::default() },
+            SessionUpdated { title: Some(Some("b".into())), ..none() }.into(),
+        ),
+        (
+            UpdateSession { agent: Some(Some(agent("coder"))), ..UpdateSession::default() },
+            SessionUpdated { agent: Some(Some(agent("coder"))), ..none() }.into(),
+        ),
+        (
+            UpdateSession { model: Some(Some(model("a/b"))), ..UpdateSession::default() },
+            SessionUpdated { model: Some(Some(model("a/b"))), ..none() }.into(),
+        ),
+        (
+            UpdateSession { metadata: Some(json(r#"{"a":1}"#)), ..UpdateSession::default() },
+            SessionUpdated { metadata: Some(json(r#"{"a":1}"#)), ..none() }.into(),
+        ),
+        (UpdateSession { archived: Some(true), ..UpdateSession::default() }, SessionArchived { archived: true }.into()),
+    ];
+    let mut world = World::new();
+    for (update, changed) in cases {
+        check(&world, Command::UpdateSession(update.clone()), Ok(vec![(None, changed)]));
+        world.run(Command::UpdateSession(update.clone()));
+        check(&world, Command::UpdateSession(update), Ok(vec![]));
+    }
+}
+
+#[test]
 fn se_n2_agent_and_model_stay_through_revert_fork_and_clear() {
     let mut world = World::new();
     let lock = UpdateSession { agent: Some(Some(agent("coder"))), model: Some(Some(model("a/b"))), ..UpdateSession::default() };
