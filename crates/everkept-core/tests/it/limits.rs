@@ -197,6 +197,7 @@ fn an_end_is_never_refused_for_its_wording() {
     fits(&world.run(Command::EndTurn(ended)));
     let error = world.turn(1).error.clone().expect("it failed");
     assert_eq!(error.message, format!("{}…", "ä".repeat(2_048)));
+    assert!(error.code == format!("{}…", worst(1_024)) && error.may_have_happened, "{} bytes of code", error.code.len());
     let mut world = running();
     let message = worst(MAX_EVENT_BYTES);
     fits(&world.run(Command::SettleTurn { reason: REASON_SERVER_CRASHED, message, question: question(1), expires_at: None }));
