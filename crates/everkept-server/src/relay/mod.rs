@@ -45,5 +45,6 @@ async fn connect(State(app): State<Arc<App>>, credential: Credential, request: R
     let (ending, clock) = (ending(&app, &credential), app.engine.runtime().clock.clone());
     let upgrade = upgrade.max_message_size(PIECE_BYTES).max_frame_size(PIECE_BYTES).write_buffer_size(0);
     tracing::info!(token = %credential.token, "a relay dials in");
-    Ok(upgrade.on_upgrade(move |socket| socket::carry(socket, claim, ending, clock)))
+    let spawner = app.engine.runtime().spawner.clone();
+    Ok(upgrade.on_upgrade(move |socket| async move { spawner.spawn(Box::pin(socket::carry(socket, claim, ending, clock))) }))
 }
