@@ -185,7 +185,7 @@ fn no_list_is_read_through_or_sorted() {
         op::rows(tx, session).await.unwrap();
     });
     // Small by nature: the generations of one session, the open questions, and what the index itself finds.
-    let small = ["SCAN line", "USING INDEX question_open", "SCAN search VIRTUAL TABLE", "SCAN CONSTANT ROW"];
+    let small = ["SCAN line", "USING INDEX question_open", "SCAN words.search VIRTUAL TABLE", "SCAN CONSTANT ROW"];
     let long = |plan: &&String| {
         let (step, sql) = plan.split_once(" | ").unwrap();
         let sorts = step.contains("TEMP B-TREE FOR ORDER BY") && !sql.starts_with("WITH RECURSIVE line");
