@@ -205,7 +205,10 @@ mod tests {
 
     #[test]
     fn an_error_names_file_line_and_key() {
-        says("\nlisten = \"x\"", "config.toml:2: unknown field `listen`, expected one of `default_agent`, `server`, `keeper`, `trash`, `agents`");
+        says(
+            "\nlisten = \"x\"",
+            "config.toml:2: unknown field `listen`, expected one of `default_agent`, `server`, `keeper`, `trash`, `agents`",
+        );
         says("[server]\nport = 1", "config.toml:2: unknown field `port`");
         says("[server]\n\nlisten = 7717", "(in `listen = 7717`)");
         says("[server]\nbody_limit_mib = -1", "config.toml:2: ");
