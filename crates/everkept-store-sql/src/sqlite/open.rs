@@ -121,6 +121,11 @@ fn look(path: &Path, files: &dyn Files) -> Result<(), StoreFault> {
     if header.is_empty() {
         return Ok(());
     }
+    // Cut off in the middle of its very first write, the file is anything; SQLite takes that back by the journal beside it.
+    let journal = beside(path, "-journal");
+    if !header.starts_with(b"SQLite format 3\0") && files.length(&journal).is_some_and(|bytes| bytes > 0) {
+        return Ok(());
+    }
     let field = |at: usize| header.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
     let (Some(version), Some(application), true) = (field(60), field(68), header.starts_with(b"SQLite format 3\0")) else {
         return Err(unopenable(format!("{} is not a database", path.display())));
@@ -134,7 +139,7 @@ fn look(path: &Path, files: &dyn Files) -> Result<(), StoreFault> {
         return Err(not_done(Problem::ReadOnly(path.display().to_string()), DOING));
     }
     // With a journal beside it (a cut in the very first start) nothing can be read before it is rolled back.
-    if has_log(path, files) && files.length(&beside(path, "-journal")).is_none() {
+    if has_log(path, files) && files.length(&journal).is_none() {
         // The newest version may stand in the log only.
         let reader = connect(path, files, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         // Closed like any other, the last connection would move the log into the database.
