@@ -36,6 +36,9 @@ const BUFFER: usize = 32 * 1024;
 /// The kernel's send buffer (which doubles the figure) for each client, and how much of it may wait to be sent at all.
 const SEND_BUFFER: usize = 32 * 1024;
 const UNSENT: u32 = 16 * 1024;
+/// The most bytes of one TCP segment. A client acknowledges every second one at once and a single one late: were the
+/// buffer full with one, as with the 64 KiB segments of a loopback, each would wait 40 ms and more.
+const SEGMENT: u32 = 8 * 1024;
 /// For answers under way when the server stops.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 /// After an accept that failed, for want of file descriptors as a rule.
@@ -51,6 +54,7 @@ pub(crate) fn listener(listener: std::net::TcpListener) -> io::Result<TcpListene
     #[cfg(target_os = "linux")]
     {
         socket.set_tcp_notsent_lowat(UNSENT)?;
+        socket.set_tcp_mss(SEGMENT)?;
         // A client that is gone without a word acknowledges nothing; it is as stuck as one that does not read.
         socket.set_tcp_user_timeout(Some(socket::WRITE_STALL))?;
     }
@@ -170,5 +174,6 @@ mod tests {
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(socket::WRITE_STALL));
         assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT);
         assert_eq!(socket.send_buffer_size().unwrap(), 2 * SEND_BUFFER);
+        assert!((1..=SEGMENT).contains(&socket.tcp_mss().unwrap()), "several segments fit into the send buffer");
     }
 }
