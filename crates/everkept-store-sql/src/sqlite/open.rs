@@ -54,6 +54,9 @@ pub fn open_writer(directory: &Path, files: &dyn Files, write_back: WriteBack) -
     if mode != "wal" {
         return Err(unopenable(format!("{} cannot be kept with a write-ahead log here", path.display())));
     }
+    // SQLite does not sync the removal of the journal it used to come here. Were that journal to be there again after a power
+    // cut, it would be rolled back into a database that has gone on.
+    files.sync_directory(directory).map_err(|error| not_done(Problem::Failed(error.to_string()), DOING))?;
     connection.pragma_update(None, "journal_size_limit", WAL_LIMIT).map_err(fault)?;
     schema::migrate(&mut connection).map_err(fault)?;
     if write_back == WriteBack::No {
@@ -69,7 +72,6 @@ pub fn open_writer(directory: &Path, files: &dyn Files, write_back: WriteBack) -
         // SQLite says that there is a log, and goes on with a journal, when the disk failed as it was to be begun.
         return Err(not_done(Problem::Failed(format!("{} has no write-ahead log", path.display())), DOING));
     }
-    files.sync_directory(directory).map_err(|error| not_done(Problem::Failed(error.to_string()), DOING))?;
     Ok(connection)
 }
 
