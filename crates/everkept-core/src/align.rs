@@ -44,9 +44,9 @@ pub fn align(state: &State, sent: &[SentMessage]) -> Aligned {
     let units = units(state);
     let compared: Vec<_> = sent.iter().enumerate().filter(|(_, message)| message.role != Role::System).collect();
     let (mut unit, mut next) = (0, 0);
-    // After how many units how many messages are accounted for.
+    // After how many units how many messages are accounted for, until the two part for the first time.
     let mut bounds = Vec::new();
-    // Where an answer was taken for sent that may have been left out, and what was accounted for by then.
+    // Where an answer was taken for sent that may have been left out.
     let mut choices = Vec::new();
     let mut tried = BTreeSet::new();
     let mut parted = None;
@@ -55,7 +55,7 @@ pub fn align(state: &State, sent: &[SentMessage]) -> Aligned {
         let same = held.role == message.role && held.digest == message.digest;
         if same && (!held.optional || tried.insert((unit, next))) {
             if held.optional {
-                choices.push((unit, next, bounds.len()));
+                choices.push((unit, next));
             }
             next += 1;
             bounds.push((unit + 1, at + 1));
@@ -63,13 +63,11 @@ pub fn align(state: &State, sent: &[SentMessage]) -> Aligned {
             bounds.push((unit + 1, at));
         } else {
             let first = *parted.get_or_insert_with(|| (last_cut(state, &units, &bounds), held.message));
-            let Some((chosen, message, accounted)) = choices.pop() else {
+            let Some(choice) = choices.pop() else {
                 let ((at, cut), held) = first;
                 return Aligned::Diverged { at, held, cut };
             };
-            (unit, next) = (chosen, message);
-            bounds.truncate(accounted);
-            bounds.push((unit + 1, compared[next].0));
+            (unit, next) = choice;
         }
         unit += 1;
     }

@@ -3,8 +3,8 @@
 //! Never: changed by anything but `apply`, nor counted on for a number that the log has not given.
 
 use crate::{
-    AgentName, AgentSession, AgentSessionId, ForkOrigin, Json, MessageId, PartId, Question, QuestionId, QuestionState, Role, Session,
-    SessionId, SessionState, TextDigest, TextKind, Timestamp, ToolStatus, Turn, TurnId, TurnState, Usage,
+    AgentName, AgentSession, ForkOrigin, Json, MessageId, PartId, Question, QuestionId, QuestionState, Role, Session, SessionId,
+    SessionState, TextDigest, TextKind, Timestamp, ToolStatus, Turn, TurnId, TurnState, Usage,
 };
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, VecDeque};
@@ -253,11 +253,6 @@ impl State {
     pub fn agent_session(&self, agent: &AgentName) -> Option<&AgentSession> {
         let context = self.session.context;
         self.session.agent_sessions.iter().find(|pinned| pinned.agent == *agent && pinned.context == context)
-    }
-
-    /// Whether any agent session of this context has ever had this id.
-    pub fn knows_agent_session(&self, agent: &AgentName, id: &AgentSessionId) -> bool {
-        self.agent_session(agent).is_some_and(|pinned| pinned.first == *id || pinned.successors.iter().any(|after| after.id == *id))
     }
 
     pub fn thread(&self, agent: &AgentName) -> Option<&AgentThread> {

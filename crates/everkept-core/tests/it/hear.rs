@@ -145,6 +145,54 @@ fn reasoning_tools_and_texts_are_parts_of_one_message_in_their_order() {
 }
 
 #[test]
+fn a_tool_is_read_as_its_newest_words_say_and_keeps_what_they_leave_out() {
+    let mut world = running();
+    let payload = |text: &str| Some(Payload::Json(json(text)));
+    let begun = |call: &str| Said::ToolStarted {
+        call: call.into(),
+        name: "ls".into(),
+        title: Some("list".into()),
+        status: ToolStatus::Pending,
+        input: payload("1"),
+    };
+    let update = |call: &str, status, title: Option<&str>, output| Said::ToolUpdated {
+        call: call.into(),
+        status: Some(status),
+        title: title.map(str::to_owned),
+        input: None,
+        output,
+    };
+    world.run(hear(1, [begun("a"), begun("b"), update("a", ToolStatus::Running, Some("list all"), payload("2"))]));
+    world.run(hear(1, [update("a", ToolStatus::Completed, None, payload("3")), update("b", ToolStatus::Running, None, None)]));
+    let mut fold = Fold::default();
+    world.log.iter().for_each(|event| fold.apply(event));
+    let tool = |n, call: &str, title: &str, status, output| {
+        let (call, title) = (call.into(), Some(title.into()));
+        Part::Tool(ToolPart { id: part(n), call, name: "ls".into(), title, status, input: payload("1"), output })
+    };
+    let expected = [tool(0, "a", "list all", ToolStatus::Completed, payload("3")), tool(1, "b", "list", ToolStatus::Running, None)];
+    assert_eq!(fold.into_messages()[1].parts, expected);
+}
+
+#[test]
+fn another_name_of_the_agents_begins_another_message_and_none_goes_on_with_the_last() {
+    let cases: [(&[Option<&str>], &[&str]); 5] = [
+        (&[None, None], &["01"]),
+        (&[Some("a"), Some("a"), Some("b"), Some("c")], &["01", "2", "3"]),
+        (&[Some("a"), None, Some("a")], &["012"]),
+        (&[None, Some("a")], &["01"]),
+        (&[Some("a"), Some("b"), Some("a")], &["0", "1", "2"]),
+    ];
+    for (names, messages) in cases {
+        let mut world = running();
+        for (n, name) in names.iter().enumerate() {
+            world.run(hear(1, [Said::Text { message: name.map(str::to_owned), text: n.to_string() }]));
+        }
+        assert_eq!(world.shown()[1..], *messages, "{names:?}");
+    }
+}
+
+#[test]
 fn an_unknown_call_is_begun_by_its_update() {
     let update = Said::ToolUpdated { call: "c".into(), status: Some(ToolStatus::Failed), title: None, input: None, output: None };
     assert_eq!(kinds(&running().run(hear(1, [update]))), ["message.added", "tool.started", "tool.completed"]);
@@ -254,6 +302,11 @@ fn an_always_answer_stands_for_that_call_of_that_agent_until_it_is_removed() {
     assert_eq!(world.state.session.rules, [rule]);
     let events = bodies(world.run(hear(1, [Said::Asked(asked(2))])));
     let by_rule = QuestionAnswered { question: question(2), option: "once".into(), note: None, rule: None, by_rule: Some(question(1)) };
+    assert_eq!(events[1..], [by_rule.into()]);
+    let option = |n: usize| asked(1).options[n].clone();
+    let without_once = Asked { options: vec![option(2), option(1)], ..asked(4) };
+    let events = bodies(world.run(hear(1, [Said::Asked(without_once)])));
+    let by_rule = QuestionAnswered { question: question(4), option: "always".into(), note: None, rule: None, by_rule: Some(question(1)) };
     assert_eq!(events[1..], [by_rule.into()]);
     let other = Asked { digest: digest_of("another call"), ..asked(3) };
     assert_eq!(kinds(&world.run(hear(1, [Said::Asked(other)]))), ["question.asked", "turn.waiting"]);

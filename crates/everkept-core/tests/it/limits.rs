@@ -74,7 +74,10 @@ fn what_is_too_large_of_a_session_is_refused_by_its_field() {
         Command::CreateSession(command)
     };
     check(&world, create(&|it| it.title = Some("x".repeat(1_001))), refused("title", "must be at most 1000 bytes"));
-    check(&world, create(&|it| it.directory = worst(1_366)), refused("directory", "must be at most 8192 bytes of JSON"));
+    for directory in [worst(1_366), "\"".repeat(4_097), "\n".repeat(4_097)] {
+        let problem = "must be at most 8192 bytes of JSON";
+        check(&world, create(&|it| it.directory.clone_from(&directory)), refused("directory", problem));
+    }
     let metadata = || Some(json(&format!("{{\"a\":\"{}\"}}", "x".repeat(16 * 1024))));
     let problem = "must be at most 16384 bytes of JSON";
     check(&world, create(&|it| it.metadata = metadata()), refused("metadata", problem));
@@ -115,6 +118,12 @@ fn a_message_of_many_parts_fits_its_events_whatever_is_in_them() {
 }
 
 #[test]
+fn a_message_of_ten_thousand_bytes_is_one_event() {
+    let kinds: Vec<_> = World::new().run(submit(1, &"x".repeat(10_000))).iter().map(|event| event.body.kind()).collect();
+    assert_eq!(kinds, ["turn.queued", "message.added"]);
+}
+
+#[test]
 fn a_message_of_too_many_parts_or_too_long_names_is_refused() {
     let world = World::new();
     let empty: [Vec<NewPart>; 2] = [vec![], vec![NewPart::Text(String::new())]];
@@ -126,6 +135,7 @@ fn a_message_of_too_many_parts_or_too_long_names_is_refused() {
     check(&world, send(vec![file(String::new(), "x".repeat(128))]), refused("media_type", "must be at most 127 bytes"));
     let problem = "must be at most 64512 bytes of JSON with all others of the message";
     check(&world, send(vec![file(worst(200), String::new()); 100]), refused("name", problem));
+    check(&world, send(vec![file(String::new(), worst(127)); 100]), refused("name", problem));
     let earlier = vec![NewMessage { id: message(8), role: Role::User, parts: vec![NewPart::Text("x".into()); 101] }];
     let with_history = Command::SubmitTurn(SubmitTurn { earlier, ..submitted(1, "x") });
     check(&world, with_history, refused("input", "must be at most 100 parts"));
@@ -187,6 +197,8 @@ fn d7_a_raw_text_of_any_length_is_kept_in_pieces() {
     fits(&events);
     let piece = |event: &Event| if let Body::AgentRaw(AgentRaw::Text(text)) = &event.body { text.clone() } else { String::new() };
     assert_eq!(events.iter().map(piece).collect::<String>(), text);
+    let empty = AgentRaw::Text(String::new());
+    check(&world, hear(1, [Said::Raw(empty.clone())]), Ok(vec![(Some(turn(1)), empty.into())]));
 }
 
 #[test]
@@ -198,6 +210,10 @@ fn an_end_is_never_refused_for_its_wording() {
     let error = world.turn(1).error.clone().expect("it failed");
     assert_eq!(error.message, format!("{}…", "ä".repeat(2_048)));
     assert!(error.code == format!("{}…", worst(1_024)) && error.may_have_happened, "{} bytes of code", error.code.len());
+    let fitting = "x".repeat(1_024);
+    let ended = EndTurn { turn: turn(1), end: TurnEnd::Failed, reason: fitting.clone(), error: None };
+    let kept = TurnEnded { state: TurnEnd::Failed, reason: fitting, error: None };
+    check(&running(), Command::EndTurn(ended), Ok(vec![(Some(turn(1)), kept.into())]));
     let mut world = running();
     let message = worst(MAX_EVENT_BYTES);
     fits(&world.run(Command::SettleTurn { reason: REASON_SERVER_CRASHED, message, question: question(1), expires_at: None }));
@@ -210,4 +226,9 @@ fn a_title_is_taken_from_the_first_line_that_was_said() {
     assert_eq!(world.state.session.title, Some(format!("{}…", "ä".repeat(80))));
     world.run(submit(2, "another"));
     assert_eq!(world.state.session.title, Some(format!("{}…", "ä".repeat(80))));
+    let mut world = World { state: State::new(session(1)), log: Vec::new() };
+    let say = |n, role, said: &str| NewMessage { id: message(n), role, parts: text(said) };
+    let messages = vec![say(7, Role::Assistant, "welcome"), say(8, Role::User, "my plan")];
+    world.run_all([Command::CreateSession(CreateSession { title: None, ..created() }), Command::RecordMessages { messages }]);
+    assert_eq!(world.state.session.title.as_deref(), Some("my plan"));
 }
