@@ -168,19 +168,19 @@ fn agent_and_model_are_the_first_that_is_named_and_the_turn_says_by_what() {
         |n, name: &str, model: Option<ModelName>| Command::SubmitTurn(SubmitTurn { agent: Some(agent(name)), model, ..submitted(n, "x") });
     let ended = |n| end(n, TurnEnd::Failed);
     world.run_all([asks(1, "demo", Some(model("maker/one"))), ended(1), asks(2, "coder", Some(model("maker/two"))), ended(2)]);
-    world.run_all([submit(3, "x"), ended(3), retry(3, 4), ended(4)]);
+    world.run_all([submit(3, "x"), ended(3), asks(4, "demo", Some(model("maker/four"))), ended(4), retry(3, 5), ended(5)]);
     let last_used = (agent("demo"), AgentBecause::Default, Some(model("maker/one")), ModelBecause::LastUsed);
     assert_eq!(chosen(&world, 3), last_used, "the last used with this agent");
-    assert_eq!(chosen(&world, 4), last_used, "the same agent is tried again with the same model");
-    world.run_all([Command::RetryTurn(AgainTurn { agent: Some(agent("coder")), ..again(4, 5) }), ended(5)]);
-    assert_eq!(chosen(&world, 5), (agent("coder"), AgentBecause::Input, Some(model("maker/coder")), ModelBecause::Agent));
+    assert_eq!(chosen(&world, 5), last_used, "the same agent is tried again with the same model");
+    world.run_all([Command::RetryTurn(AgainTurn { agent: Some(agent("coder")), ..again(5, 6) }), ended(6)]);
+    assert_eq!(chosen(&world, 6), (agent("coder"), AgentBecause::Input, Some(model("maker/coder")), ModelBecause::Agent));
     let without_coder = KnownAgents { default: agent("demo"), agents: [(agent("demo"), KnownAgent::default())].into() };
     let fallback = (agent("demo"), AgentBecause::SessionAgentGone, Some(model("maker/one")), ModelBecause::LastUsed);
     world.run(Command::UpdateSession(UpdateSession { agent: Some(Some(agent("coder"))), ..UpdateSession::default() }));
-    world.run_all([Command::RetryTurn(AgainTurn { known: without_coder.clone(), ..again(5, 6) }), ended(6)]);
-    assert_eq!(chosen(&world, 6), fallback, "a retry of a turn whose agent is gone");
-    world.run(Command::SubmitTurn(SubmitTurn { known: without_coder, ..submitted(7, "x") }));
-    assert_eq!(chosen(&world, 7), fallback, "a session whose agent is gone");
+    world.run_all([Command::RetryTurn(AgainTurn { known: without_coder.clone(), ..again(6, 7) }), ended(7)]);
+    assert_eq!(chosen(&world, 7), fallback, "a retry of a turn whose agent is gone");
+    world.run(Command::SubmitTurn(SubmitTurn { known: without_coder, ..submitted(8, "x") }));
+    assert_eq!(chosen(&world, 8), fallback, "a session whose agent is gone");
 }
 
 #[test]

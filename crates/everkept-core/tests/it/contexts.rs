@@ -139,9 +139,8 @@ fn o7_only_an_agent_that_knows_what_was_reverted_begins_anew() {
 fn a_turn_that_never_began_is_reverted_without_a_new_agent_session() {
     let mut world = World::new();
     world.ask(1, "a", "b");
-    world.run_all([submit(2, "c"), end(2, TurnEnd::Failed), revert(2)]);
+    world.run_all([submit(2, "c"), end(2, TurnEnd::Failed), revert(2), submit(3, "d")]);
     assert!(!stale(&world, "demo"), "it was never told");
-    world.run(submit(3, "d"));
     let started = TurnStarted {
         agent_session: agent_session("demo-1"),
         agent_session_because: AgentSessionBecause::Detected,

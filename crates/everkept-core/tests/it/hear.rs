@@ -184,11 +184,14 @@ fn another_name_of_the_agents_begins_another_message_and_none_goes_on_with_the_l
         (&[Some("a"), Some("b"), Some("a")], &["0", "1", "2"]),
     ];
     for (names, messages) in cases {
-        let mut world = running();
-        for (n, name) in names.iter().enumerate() {
-            world.run(hear(1, [Said::Text { message: name.map(str::to_owned), text: n.to_string() }]));
+        let said = |(n, name): (usize, &Option<&str>)| Said::Text { message: name.map(str::to_owned), text: n.to_string() };
+        let mut at_once = running();
+        at_once.run(hear(1, names.iter().enumerate().map(said)));
+        let mut one_by_one = running();
+        one_by_one.run_all(names.iter().enumerate().map(|name| hear(1, [said(name)])));
+        for world in [at_once, one_by_one] {
+            assert_eq!(world.shown()[1..], *messages, "{names:?}");
         }
-        assert_eq!(world.shown()[1..], *messages, "{names:?}");
     }
 }
 
