@@ -191,6 +191,8 @@ fn another_name_of_the_agents_begins_another_message_and_none_goes_on_with_the_l
         one_by_one.run_all(names.iter().enumerate().map(|name| hear(1, [said(name)])));
         for world in [at_once, one_by_one] {
             assert_eq!(world.shown()[1..], *messages, "{names:?}");
+            let ids: Vec<_> = (0..).take(messages.len()).map(answer_message).collect();
+            assert_eq!(world.turn(1).response_messages, ids, "{names:?}");
         }
     }
 }

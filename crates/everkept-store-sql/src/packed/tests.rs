@@ -101,6 +101,12 @@ fn a_row_has_a_thousand_events_and_64_kib_of_text_at_most() {
     let mut run = Packer::default();
     let taken = (1..2_000).take_while(|seq| run.add(*seq, delta(*seq, "p", "10:00", "")).is_none()).count();
     assert_eq!((taken, run.finish().unwrap().last), (1_000, 1_000));
+    let first = delta(1, "p", "10:00", "");
+    let most = "x".repeat(MAX_TEXT - first.len());
+    let mut run = Packer::default();
+    assert_eq!((run.add(1, first), run.add(2, delta(2, "p", "10:00", &most))), (None, None));
+    assert!(run.add(3, delta(3, "p", "10:00", "x")).is_some(), "it has all it can hold");
+    assert_eq!(run.finish().unwrap().last, 2, "two are a run");
     let text = "x".repeat(10_000);
     let mut run = Packer::default();
     let taken = (1..50).take_while(|seq| run.add(*seq, delta(*seq, "p", "10:00", &text)).is_none()).count();

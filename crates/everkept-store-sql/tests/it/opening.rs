@@ -71,6 +71,12 @@ fn a_file_that_is_not_ours_is_refused_untouched() {
 }
 
 #[test]
+fn the_version_that_is_built_in_is_a_version() {
+    let numbers: Vec<_> = everkept_store_sql::version().split('.').map(|number| number.parse::<u32>().unwrap()).collect();
+    assert!(numbers.len() == 3 && numbers[0] == 3, "{numbers:?}");
+}
+
+#[test]
 fn a_missing_directory_cannot_be_opened() {
     let directory = tempfile::tempdir().unwrap();
     assert!(matches!(refusal(&directory.path().join("missing")), Problem::Unopenable(_)));

@@ -5,8 +5,8 @@ use super::{
     hand::{Hand, id, log},
     ok,
 };
-use crate::{CommitFault, LogWrite, PlaceQuery, Store};
-use everkept_core::{Cut, MessageRecord, Role, SessionId, TurnId, TurnRecord};
+use crate::{CommitFault, EventsQuery, LogWrite, PlaceQuery, Store};
+use everkept_core::{Command, Cut, MAX_DELTA_BYTES, MessageRecord, Record, Role, SessionId, TurnId, TurnRecord};
 
 fn all(session: SessionId) -> PlaceQuery {
     PlaceQuery { session, after: None, before: None, backward: false, limit: u32::MAX }
@@ -32,6 +32,10 @@ pub async fn a_fork_reads_its_parent_up_to_the_cut(stores: &impl Stores) {
     assert_eq!(childs.iter().map(|event| event.seq).collect::<Vec<_>>(), (1..=hand.state(child).head).collect::<Vec<_>>());
     assert_eq!(turns(&*store, parent).await, [first, second]);
     assert_eq!(turns(&*store, child).await, [first, third]);
+    for limit in [1, shared - 1, shared, shared + 1] {
+        let page = EventsQuery { session: Some(child), limit: u32::try_from(limit).unwrap_or(u32::MAX), ..EventsQuery::default() };
+        assert_eq!(ok(store.events(page)).await, childs[..limit], "a page ends where it is full, in whichever log");
+    }
     ok(store.pack(parent, first)).await;
     assert_eq!(log(&*store, child).await, childs);
 }
@@ -77,6 +81,8 @@ pub async fn a_fork_shows_whole_turns_and_capped_messages_only(stores: &impl Sto
     hand.begin(parent, running).await;
     let child = hand.fork(parent, None).await;
     hand.say(parent, running, "late").await;
+    let growing = ok(store.messages(all(parent))).await.last().copied();
+    assert_eq!(growing.map(|message| (message.turn, message.last_seq)), Some((Some(running), None)));
     hand.end(parent, running).await;
     let cut = hand.state(child).session.parent.map_or(0, |parent| parent.seq);
     assert_eq!(turns(&*store, child).await, [first]);
@@ -88,8 +94,35 @@ pub async fn a_fork_shows_whole_turns_and_capped_messages_only(stores: &impl Sto
     let own = ok(store.messages(all(parent))).await;
     assert_eq!(own[..4], messages[..]);
     assert_eq!(own.len(), 5);
+    let long = hand.submit(parent, &"long ".repeat(3 * MAX_DELTA_BYTES)).await;
+    let whole = ok(store.messages(all(parent))).await.pop().expect("the message was sent");
+    let cut = whole.first_seq + 1;
+    let child = hand.fork(parent, Some(Cut::Seq(cut))).await;
+    let capped = MessageRecord { last_seq: Some(cut), ..whole };
+    assert_eq!((whole.turn, ok(store.messages(all(child))).await.pop()), (Some(long), Some(capped)));
     assert_eq!(ok(store.turn(first)).await.map(|turn| turn.turn.session), Some(parent));
     assert_eq!(ok(store.turn(id(TurnId::PREFIX, 9_999))).await, None);
+}
+
+pub async fn a_row_of_what_is_inherited_stays_in_the_log_it_was_written_to(stores: &impl Stores) {
+    let store = stores.fresh();
+    let mut hand = Hand::new(&*store);
+    let parent = hand.create(Some("parent")).await;
+    let turn = hand.submit(parent, "one").await;
+    let queued = ok(store.turn(turn)).await.expect("it was queued");
+    let message = ok(store.messages(all(parent))).await.pop().expect("it has a request");
+    for cut in [queued.queued_seq, message.first_seq] {
+        let child = hand.fork(parent, Some(Cut::Seq(cut))).await;
+        let before = ok(store.messages(all(child))).await;
+        let (mut write, state) = hand.write(child, hand.decide(child, Command::ClearContext).expect("a context can always be cleared"));
+        write.records.push(Record::Turn(TurnRecord { ended_seq: Some(cut + 2), ..queued.clone() }));
+        write.records.extend(before.iter().map(|message| Record::Message(*message)));
+        ok(store.commit(hand.commit_of(vec![write]))).await;
+        hand.states.insert(child, state);
+        assert_eq!(ok(store.messages(all(child))).await, before);
+        assert_eq!((turns(&*store, child).await, ok(store.turn(turn)).await), (vec![], Some(queued.clone())));
+    }
+    assert_eq!(ok(crate::verify(&*store, &mut |_| {})).await.damages, []);
 }
 
 pub async fn a_fork_of_nothing_is_refused(stores: &impl Stores) {

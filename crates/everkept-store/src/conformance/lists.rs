@@ -23,6 +23,7 @@ async fn ids(store: &dyn Store, query: SessionsQuery) -> Vec<SessionId> {
 
 /// Every page of the list, one after the other.
 async fn paged(store: &dyn Store, limit: u32) -> Vec<SessionId> {
+    let all = ok(store.count_sessions(query())).await;
     let mut found: Vec<SessionId> = Vec::new();
     let mut before: Option<(Timestamp, SessionId)> = None;
     loop {
@@ -31,6 +32,7 @@ async fn paged(store: &dyn Store, limit: u32) -> Vec<SessionId> {
         before = last.map(|session| (session.updated_at, session.id));
         found.extend(items.iter().map(|session| session.id));
         assert!(!has_more || items.len() == limit as usize);
+        assert_eq!(has_more, (found.len() as u64) < all);
         if !has_more {
             return found;
         }

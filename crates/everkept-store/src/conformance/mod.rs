@@ -60,6 +60,7 @@ macro_rules! conformance {
             a_fork_reads_its_parent_up_to_the_cut,
             a_fork_of_a_fork_reads_through_all_of_them,
             a_fork_shows_whole_turns_and_capped_messages_only,
+            a_row_of_what_is_inherited_stays_in_the_log_it_was_written_to,
             a_fork_of_nothing_is_refused,
             sessions_are_listed_by_newest_activity,
             equal_activity_is_ordered_by_id_and_no_page_skips_one,

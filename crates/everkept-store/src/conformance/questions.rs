@@ -12,7 +12,7 @@ use everkept_core::{
 };
 
 /// Begins a turn that asks as often as there are titles.
-async fn ask(hand: &mut Hand<'_>, session: SessionId, titles: &[&str]) -> (TurnId, Vec<QuestionId>) {
+pub(super) async fn ask(hand: &mut Hand<'_>, session: SessionId, titles: &[&str]) -> (TurnId, Vec<QuestionId>) {
     let turn = hand.submit(session, "may I").await;
     hand.begin(session, turn).await;
     let mut asked = Vec::new();

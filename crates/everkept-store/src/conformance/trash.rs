@@ -20,6 +20,7 @@ pub async fn d8_the_trash_is_purged_after_its_stated_time_and_not_before(stores:
     let for_good = hand.create(None).await;
     let restored = hand.create(None).await;
     let alive = hand.create(None).await;
+    let (other, asked) = super::questions::ask(&mut hand, alive, &["of its own"]).await;
     hand.act(stated, delete(Some(30))).await;
     hand.act(for_good, delete(None)).await;
     hand.act(restored, delete(Some(30))).await;
@@ -65,6 +66,8 @@ pub async fn d8_the_trash_is_purged_after_its_stated_time_and_not_before(stores:
     assert_eq!(ok(store.kept_answer("anna".into(), "k".into(), over)).await, None);
     assert_eq!((ok(store.blob(only.0.id)).await.is_some(), ok(store.blob(both.0.id)).await.is_some()), (false, true));
     assert_eq!(ok(store.all_sessions(None, 10)).await, sorted(vec![for_good, restored, alive]));
+    let held = (ok(store.turn(other)).await.map(|turn| turn.turn.id), ok(store.question(asked[0])).await.map(|question| question.id));
+    assert_eq!(held, (Some(other), Some(asked[0])), "what others have stays");
     assert!(super::search::found(&*store, "stated").await.is_empty());
     assert!(ok(crate::verify(&*store, &mut |_| {})).await.damages.is_empty());
     // Whoever still has its state in mind finds out.

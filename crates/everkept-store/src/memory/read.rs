@@ -7,7 +7,7 @@ use crate::{CHAIN_START, Chain, EventsQuery, Page, PlaceQuery, QuestionsQuery, S
 use everkept_core::{Fold, MessageRecord, Question, QuestionId, QuestionState, Record, Session, SessionId, Timestamp, TurnRecord};
 use std::cmp::Reverse;
 
-/// The events `from + 1 ..= to` of the session stand in `log`.
+/// The events `from + 1 ..= to` of the session stand in `log`; none where `to` is not beyond `from`.
 struct Segment {
     log: SessionId,
     from: u64,
@@ -21,9 +21,7 @@ impl Kept {
         let mut at = Some((session, u64::MAX));
         while let Some((id, to)) = at {
             let Some(log) = self.logs.get(&id) else { break };
-            if to > log.cut {
-                segments.push(Segment { log: id, from: log.cut, to });
-            }
+            segments.push(Segment { log: id, from: log.cut, to });
             at = log.parent.map(|parent| (parent, to.min(log.cut)));
         }
         segments.reverse();
@@ -60,7 +58,7 @@ impl Kept {
             return self.logs.contains_key(&session).then_some(CHAIN_START);
         }
         let segments = self.segments(session);
-        let segment = segments.iter().find(|segment| segment.from < seq && seq <= segment.to)?;
+        let segment = segments.iter().find(|segment| seq <= segment.to)?;
         self.logs[&segment.log].own(seq - 1, seq).first().map(|kept| kept.chain)
     }
 

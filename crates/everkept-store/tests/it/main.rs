@@ -9,5 +9,6 @@ fn memory() -> Arc<dyn Store> {
 
 everkept_store::conformance!(memory);
 
+mod chain;
 mod far_off;
 mod verify;
