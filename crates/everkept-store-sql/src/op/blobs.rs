@@ -52,10 +52,10 @@ pub async fn raw<T: Tx>(tx: &mut T, session: SessionId, turn: TurnId, from: u64)
     let before = "SELECT COALESCE(MAX(place), 0) FROM raw WHERE session = $1 AND turn = $2 AND place <= $3";
     let rows = tx.rows(before, &[(&session).into(), (&turn).into(), int(from)]).await?;
     let mut place = rows.first().map_or(Ok(0), |row| row.number(0))?;
-    while found.len() < RAW_PIECE {
+    loop {
         let rows = tx.rows(sql, &[(&session).into(), (&turn).into(), int(place), int(4)]).await?;
         if rows.is_empty() {
-            break;
+            return Ok(found.freeze());
         }
         for mut row in rows {
             let (start, bytes) = (row.number(0)?, row.blob(1)?);
@@ -63,10 +63,9 @@ pub async fn raw<T: Tx>(tx: &mut T, session: SessionId, turn: TurnId, from: u64)
             found.extend_from_slice(&bytes[skip..]);
             place = start + bytes.len() as u64;
             if found.len() >= RAW_PIECE {
-                break;
+                found.truncate(RAW_PIECE);
+                return Ok(found.freeze());
             }
         }
     }
-    found.truncate(RAW_PIECE);
-    Ok(found.freeze())
 }

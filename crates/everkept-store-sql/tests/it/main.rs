@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
 mod backup;
+mod bounds;
 mod damage;
 mod disk;
 mod failing;

@@ -16,8 +16,11 @@ async fn read_all(store: &dyn Store, session: SessionId, turn: TurnId) -> Vec<u8
         if piece.is_empty() {
             return all;
         }
-        assert!(piece.len() <= 128 * 1024, "one read returns about 64 KiB at most");
+        let size = piece.len();
+        assert!(size <= 128 * 1024, "one read returns about 64 KiB at most");
         all.extend_from_slice(&piece);
+        let more = !ok(store.raw(session, turn, all.len() as u64)).await.is_empty();
+        assert!(!more || size >= 32 * 1024, "and not much less while there is more: {size}");
     }
 }
 
@@ -27,7 +30,7 @@ pub async fn d7_what_an_agent_sent_is_read_back_to_the_byte(stores: &impl Stores
     assert!(ok(store.raw(session, turn, 0)).await.is_empty());
     let mut sent = Vec::new();
     let mut seed = 9u8;
-    let sizes = [1, 0, 300, 70_000, 600_000, 3, 1_500_000];
+    let sizes = [1, 0, 2, 3, 4, 5, 6, 300, 70_000, 600_000, 3, 1_500_000];
     for size in sizes {
         let mut next = || {
             seed = seed.wrapping_mul(37).wrapping_add(11);
@@ -41,7 +44,7 @@ pub async fn d7_what_an_agent_sent_is_read_back_to_the_byte(stores: &impl Stores
     }
     assert_eq!(read_all(&*store, session, turn).await, sent);
     assert_eq!(read_all(&*store, session, other).await, b"\x00\xff".repeat(sizes.len()));
-    for from in [0, 1, 2, 299, 301, 70_300, 70_301, 262_144, 400_000, 2_170_303] {
+    for from in [0, 1, 2, 17, 299, 301, 70_300, 70_301, 262_144, 400_000, 2_170_303] {
         let piece = ok(store.raw(session, turn, from as u64)).await;
         assert_eq!(piece[..], sent[from..from + piece.len()], "from {from}");
         assert!(!piece.is_empty());

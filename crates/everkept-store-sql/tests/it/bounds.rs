@@ -1,0 +1,63 @@
+//! What the store holds to whoever writes to it: how large an event may be, and that what is over goes piece by piece.
+
+use crate::{open, raw};
+use everkept_core::{Body, MAX_EVENT_BYTES, PartDelta, TextKind, Timestamp, TurnId};
+use everkept_store::{
+    CommitFault, Problem, Store, StoreFault, StoredEvent,
+    conformance::{Hand, block_on, hand::id},
+    encode,
+};
+
+#[test]
+fn an_event_of_the_largest_size_is_kept_and_a_larger_one_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    block_on(async {
+        let mut hand = Hand::new(&store);
+        let session = hand.create(None).await;
+        let turn: TurnId = hand.fresh(TurnId::PREFIX);
+        let mut event = hand.decide(session, everkept_core::Command::ClearContext).unwrap().remove(0);
+        let delta = |text| PartDelta { message: id("msg_", 1), part: id("prt_", 1), kind: TextKind::Text, text };
+        (event.turn, event.body) = (Some(turn), Body::PartDelta(delta(String::new())));
+        let rest = MAX_EVENT_BYTES - encode(&event, 2).len();
+        for (bytes, kept) in [(rest + 1, false), (rest + 1_000, false), (rest, true)] {
+            event.body = Body::PartDelta(delta("x".repeat(bytes)));
+            let (write, _) = hand.write(session, vec![event.clone()]);
+            match store.commit(hand.commit_of(vec![write])).await {
+                Ok(stored) => {
+                    let bytes = encode(&event, 2).into();
+                    assert_eq!((kept, stored), (true, vec![vec![StoredEvent { seq: 2, kind: "part.delta", bytes }]]));
+                }
+                Err(CommitFault::Store(StoreFault { problem: Problem::Failed(why), may_have_happened: false, .. })) => {
+                    assert_eq!((kept, why), (false, format!("an event of {} bytes is too large", MAX_EVENT_BYTES - rest + bytes)));
+                }
+                Err(fault) => panic!("{fault:?}"),
+            }
+        }
+    });
+}
+
+#[test]
+fn answers_whose_time_is_over_are_forgotten_to_the_last_and_no_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let file = raw(directory.path());
+    let kept = |answers: u32, expires_at: Option<i64>| {
+        let sql = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ?1)
+            INSERT INTO answer (principal, key, digest, status, body, expires_at)
+            SELECT 'anna', COALESCE(?2, 'none') || n, zeroblob(32), 200, x'', ?2 FROM n";
+        file.execute(sql, rusqlite::params![answers, expires_at]).unwrap();
+    };
+    let left = || file.query_row("SELECT COUNT(*) FROM answer", [], |row| row.get::<_, u32>(0)).unwrap();
+    kept(1_500, Some(10));
+    kept(2, Some(11));
+    kept(3, None);
+    block_on(async {
+        store.boot(Timestamp(10)).await.unwrap();
+        assert_eq!((store.forget_expired().await.unwrap(), left()), (false, 505), "a piece of them");
+        assert_eq!((store.forget_expired().await.unwrap(), left()), (true, 5), "the rest");
+        assert_eq!((store.forget_expired().await.unwrap(), left()), (true, 5), "and no more");
+        kept(1_000, Some(9));
+        assert_eq!((store.forget_expired().await.unwrap(), left()), (false, 5), "there may be more");
+    });
+}
