@@ -5,7 +5,7 @@
 use crate::actor::Mail;
 use crate::agents::{Agents, RELAY};
 use crate::failpoint::{Failpoint, no_space};
-use crate::inner::{Inner, Seen};
+use crate::inner::Inner;
 use crate::known_tokens::KnownTokens;
 use crate::orders::*;
 use crate::runtime::{Runtime, ToItsEnd};
@@ -196,10 +196,7 @@ impl Engine {
     /// Performs an order on one session. What it answers is durable.
     pub async fn order(&self, caller: &Caller, session: SessionId, order: Order, key: Option<Keyed>) -> Result<Answered, Failure> {
         caller.may_write()?;
-        let held = match self.inner.seen(session) {
-            Some(seen) => seen,
-            None => Seen::of(&self.inner.check(self.inner.store.session(session).await)?.ok_or(Refusal::SessionNotFound)?),
-        };
+        let held = self.inner.held(session).await?;
         caller.check_owner(held.resource.as_ref())?;
         // What is in the trash is not there but for these two: it comes back, or a deletion is heard once more.
         if held.trashed && !matches!(order, Order::Restore | Order::Delete) {

@@ -9,7 +9,7 @@ use crate::known_tokens::KnownTokens;
 use crate::orders::*;
 use crate::runtime::Runtime;
 use crate::{Caller, Failure, Settings};
-use everkept_core::{Event, Fold, Message, MessageRecord, Question, Resource, Session, SessionId, Timestamp, Turn};
+use everkept_core::{Event, Fold, Message, MessageRecord, Question, Refusal, Resource, Session, SessionId, Timestamp, Turn};
 use everkept_store::{EventsQuery, Problem, Store, StoreFault, StoredEvent, decode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -127,10 +127,13 @@ impl Inner {
         entry.hub.subscribe()
     }
 
-    pub(crate) fn seen(&self, session: SessionId) -> Option<Seen> {
-        let sessions = self.lock();
-        let entry = sessions.get(&session)?;
-        entry.mail.as_ref().filter(|mail| !mail.is_closed()).and(entry.seen.clone())
+    /// What its task knows of a session, or else the store.
+    pub(crate) async fn held(&self, session: SessionId) -> Result<Seen, Failure> {
+        let open = |entry: &Entry| entry.mail.as_ref().filter(|mail| !mail.is_closed()).and(entry.seen.clone());
+        if let Some(seen) = self.lock().get(&session).and_then(open) {
+            return self.check(Ok(seen));
+        }
+        Ok(Seen::of(&self.check(self.store.session(session).await)?.ok_or(Refusal::SessionNotFound)?))
     }
 
     /// Told by the session's task, and by nobody else.

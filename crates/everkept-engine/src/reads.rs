@@ -30,6 +30,13 @@ impl Engine {
         Ok(session)
     }
 
+    /// Whether the caller may see the session; the store is asked only when no task of ours has it open.
+    async fn visible(&self, caller: &Caller, session: SessionId) -> Result<(), Failure> {
+        let held = self.inner.held(session).await?;
+        caller.check_owner(held.resource.as_ref())?;
+        if held.trashed { Err(Refusal::SessionNotFound.into()) } else { Ok(()) }
+    }
+
     /// Newest activity first. A search sees everything that was acknowledged before it.
     pub async fn sessions(&self, caller: &Caller, query: SessionsQuery) -> Result<Page<Session>, Failure> {
         let query = self.owned_query(caller, query).await?;
@@ -47,7 +54,7 @@ impl Engine {
     }
 
     pub async fn children(&self, caller: &Caller, session: SessionId) -> Result<Vec<Session>, Failure> {
-        self.session(caller, session).await?;
+        self.visible(caller, session).await?;
         let mut children = self.inner.check(self.inner.store.children(session).await)?;
         children.retain(|child| caller.sees(child));
         Ok(children)
@@ -55,8 +62,8 @@ impl Engine {
 
     pub async fn turn(&self, caller: &Caller, turn: TurnId) -> Result<Turn, Failure> {
         let record = self.inner.check(self.inner.store.turn(turn).await)?.ok_or(Refusal::TurnNotFound)?;
-        match self.session(caller, record.turn.session).await {
-            Ok(_) => Ok(record.turn),
+        match self.visible(caller, record.turn.session).await {
+            Ok(()) => Ok(record.turn),
             Err(Failure::Refused(Refusal::SessionNotFound)) => Err(Refusal::TurnNotFound.into()),
             Err(failure) => Err(failure),
         }
@@ -79,7 +86,7 @@ impl Engine {
 
     /// The state of a session after the event `cursor`; the events after it lead to what is.
     pub async fn snapshot(&self, caller: &Caller, session: SessionId) -> Result<Snapshot, Failure> {
-        self.session(caller, session).await?;
+        self.visible(caller, session).await?;
         let view = loop {
             match self.inner.live_view(session).await {
                 Some(view) => break view,
@@ -103,7 +110,7 @@ impl Engine {
 
     pub async fn events(&self, caller: &Caller, query: EventsQuery) -> Result<Vec<StoredEvent>, Failure> {
         let session = query.session.ok_or(Refusal::SessionNotFound)?;
-        self.session(caller, session).await?;
+        self.visible(caller, session).await?;
         self.inner.check(self.inner.store.events(query).await)
     }
 
@@ -118,7 +125,7 @@ impl Engine {
     }
 
     pub async fn head(&self, caller: &Caller, session: SessionId) -> Result<u64, Failure> {
-        self.session(caller, session).await?;
+        self.visible(caller, session).await?;
         let head = self.inner.check(self.inner.store.head(session).await)?;
         Ok(head.ok_or(Refusal::SessionNotFound)?.seq)
     }
@@ -130,7 +137,7 @@ impl Engine {
 
     pub async fn questions(&self, caller: &Caller, query: QuestionsQuery) -> Result<Vec<Question>, Failure> {
         if let Some(session) = query.session {
-            self.session(caller, session).await?;
+            self.visible(caller, session).await?;
         }
         let owner = caller.owner()?.cloned();
         if owner.is_some() && query.resource.is_some() && query.resource != owner {
@@ -142,8 +149,8 @@ impl Engine {
 
     pub async fn question(&self, caller: &Caller, question: QuestionId) -> Result<Question, Failure> {
         let question = self.inner.check(self.inner.store.question(question).await)?.ok_or(Refusal::QuestionNotFound)?;
-        match self.session(caller, question.session).await {
-            Ok(_) => Ok(question),
+        match self.visible(caller, question.session).await {
+            Ok(()) => Ok(question),
             Err(Failure::Refused(Refusal::SessionNotFound)) => Err(Refusal::QuestionNotFound.into()),
             Err(failure) => Err(failure),
         }

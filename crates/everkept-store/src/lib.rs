@@ -11,7 +11,7 @@ mod stored;
 mod verify;
 mod words;
 
-pub use chain::{CHAIN_START, Chain, Sum, link, sum};
+pub use chain::{CHAIN_START, Chain, Sum, fits, link, sum};
 pub use faulty::{FaultyStore, Pace};
 pub use memory::MemoryStore;
 pub use stored::{StoredEvent, decode, encode};

@@ -59,14 +59,30 @@ impl Connection {
             Some((_, rest)) => rest.split("\r\n").next().unwrap_or_default().parse::<usize>()?,
             None => 0,
         };
-        while self.held.len() < head + length {
-            self.fill()?;
+        let read = self.held.len();
+        if read < head + length {
+            self.held.resize(head + length, 0);
+            self.stream.read_exact(&mut self.held[read..])?;
         }
         let body = &self.held[head..head + length];
         if !status.starts_with('2') {
             bail!("{method} {path}: {status} {}", String::from_utf8_lossy(body));
         }
         Ok(Answer { body })
+    }
+
+    /// A body of unknown length, which in HTTP/1.0 goes on until the server closes the connection.
+    pub fn read_whole(mut self, path: &str) -> anyhow::Result<Vec<u8>> {
+        let (address, token) = (&self.address, &self.token);
+        write!(self.stream, "GET {path} HTTP/1.0\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n\r\n")?;
+        let mut whole = Vec::new();
+        self.stream.read_to_end(&mut whole)?;
+        let head = end_of_head(&whole).context("an answer has a head")?;
+        if !whole.starts_with(b"HTTP/1.0 200") {
+            bail!("{path}: {}", String::from_utf8_lossy(&whole[..head]));
+        }
+        whole.drain(..head);
+        Ok(whole)
     }
 
     /// Begins a stream of events after `after`; returns once it is known to be one.

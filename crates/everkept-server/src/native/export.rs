@@ -24,8 +24,8 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// Events read at a time, and the bytes after which that ends: what a reader that does not read holds (promise L1).
-const EVENTS: u32 = 200;
-const EVENT_BYTES: usize = 32 * 1024;
+const EVENTS: u32 = 1_000;
+const EVENT_BYTES: usize = 96 * 1024;
 /// Messages read at a time. One may be large; several need not be held at once.
 const MESSAGES: u32 = 1;
 
@@ -74,7 +74,7 @@ fn jsonl(engine: Engine, caller: Caller, session: SessionId) -> Body {
         let events = engine.events(&caller, query).await?;
         let Some(last) = events.last() else { return Ok::<_, Failure>(None) };
         let after = last.seq;
-        let mut lines = Vec::new();
+        let mut lines = Vec::with_capacity(events.iter().map(|event| event.bytes.len() + 1).sum());
         for event in &events {
             lines.extend_from_slice(&event.bytes);
             lines.push(b'\n');

@@ -12,7 +12,7 @@ use crate::{
 };
 use bytes::Bytes;
 use everkept_core::{Body, SessionId};
-use everkept_store::{CHAIN_START, Chain, EventsQuery, StoredEvent, link, sum};
+use everkept_store::{CHAIN_START, Chain, EventsQuery, StoredEvent, fits, link};
 use std::{fmt::Write, ops::ControlFlow};
 
 pub async fn events<T: Tx>(tx: &mut T, query: &EventsQuery) -> Result<Vec<StoredEvent>, Stop> {
@@ -27,7 +27,7 @@ pub async fn events<T: Tx>(tx: &mut T, query: &EventsQuery) -> Result<Vec<Stored
             read_segment(tx, query, Segment { from, to, ..segment }, &mut found).await?;
         }
     }
-    Ok(found.events)
+    Ok(found.take())
 }
 
 /// The events that stand in the session's own log, without what it inherited.
@@ -35,7 +35,7 @@ pub async fn own_events<T: Tx>(tx: &mut T, session: SessionId, query: &EventsQue
     let mut found = Found::new(session, query);
     let segment = Segment { log: session, from: query.after, to: query.until.unwrap_or(OPEN).min(OPEN) };
     read_segment(tx, query, segment, &mut found).await?;
-    Ok(found.events)
+    Ok(found.take())
 }
 
 /// A turn's events begin where it was queued; what came before need not be looked at.
@@ -85,9 +85,11 @@ fn sql_for(query: &EventsQuery) -> String {
 
 struct Found {
     session: SessionId,
-    events: Vec<StoredEvent>,
+    /// Number, kind, and where in `bytes` the event ends.
+    events: Vec<(u64, &'static str, usize)>,
+    /// All that was found, one after the other: a room for each would cost more than the copying.
+    bytes: Vec<u8>,
     limit: usize,
-    bytes: usize,
     max_bytes: usize,
     /// The kind of the last row: most are of the same kind as the one before.
     kind: &'static str,
@@ -96,11 +98,11 @@ struct Found {
 impl Found {
     fn new(session: SessionId, query: &EventsQuery) -> Self {
         let max_bytes = query.max_bytes.unwrap_or(usize::MAX);
-        Found { session, events: Vec::new(), limit: query.limit as usize, bytes: 0, max_bytes, kind: "" }
+        Found { session, events: Vec::new(), bytes: Vec::new(), limit: query.limit as usize, max_bytes, kind: "" }
     }
 
     fn is_full(&self) -> bool {
-        self.events.len() >= self.limit || self.bytes >= self.max_bytes
+        self.events.len() >= self.limit || self.bytes.len() >= self.max_bytes
     }
 
     /// Adds those of the row's events that lie in the segment and still fit.
@@ -112,11 +114,11 @@ impl Found {
             let Some(known) = Body::KINDS.iter().find(|known| **known == kind) else { return Err(corrupt) };
             self.kind = known;
         }
-        if i64::from_be_bytes(sum(body)) != kept {
+        if !fits(body, kept.to_be_bytes()) {
             return Err(corrupt);
         }
         if count == 1 {
-            self.add(seq, Bytes::copy_from_slice(body));
+            self.add(seq, body);
             return Ok(());
         }
         let bodies = packed::unpack(body, first).filter(|bodies| bodies.len() as u64 == count).ok_or(corrupt)?;
@@ -124,14 +126,21 @@ impl Found {
             if self.is_full() {
                 break;
             }
-            self.add(seq, bytes.into());
+            self.add(seq, &bytes);
         }
         Ok(())
     }
 
-    fn add(&mut self, seq: u64, bytes: Bytes) {
-        self.bytes += bytes.len();
-        self.events.push(StoredEvent { seq, kind: self.kind, bytes });
+    fn add(&mut self, seq: u64, event: &[u8]) {
+        self.bytes.extend_from_slice(event);
+        self.events.push((seq, self.kind, self.bytes.len()));
+    }
+
+    fn take(self) -> Vec<StoredEvent> {
+        let bytes = Bytes::from(self.bytes);
+        let mut from = 0;
+        let event = |(seq, kind, to)| StoredEvent { seq, kind, bytes: bytes.slice(std::mem::replace(&mut from, to)..to) };
+        self.events.into_iter().map(event).collect()
     }
 }
 

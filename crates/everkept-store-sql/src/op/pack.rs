@@ -8,7 +8,7 @@ use crate::{
     tx::{Arg, Tx, int},
 };
 use everkept_core::{SessionId, TurnId};
-use everkept_store::sum;
+use everkept_store::{fits, sum};
 
 /// How many deltas are looked at in one transaction.
 const PIECE: u64 = 1_000;
@@ -27,7 +27,7 @@ pub async fn pack<T: Tx>(tx: &mut T, session: SessionId, turn: TurnId, after: u6
     let mut last = after;
     for mut row in rows {
         let (seq, held, body) = (row.number(0)?, row.int(1)?, row.blob(2)?);
-        let body = if i64::from_be_bytes(sum(&body)) == held { body } else { Vec::new() };
+        let body = if fits(&body, held.to_be_bytes()) { body } else { Vec::new() };
         if let Some(body) = run.add(seq, body) {
             replace(tx, session, &run).await?;
             run = Packer::default();

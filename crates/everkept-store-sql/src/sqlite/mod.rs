@@ -87,9 +87,9 @@ struct Inline {
 }
 
 struct Threads {
-    /// Both are taken away when the store closes.
+    /// Both senders are taken away when the store closes.
     writes: Option<mpsc::Sender<Box<dyn Job>>>,
-    reads: Option<mpsc::Sender<readers::Read>>,
+    reads: Arc<readers::Queue>,
     indexing: Option<mpsc::Sender<Indexing>>,
     indexer: Option<JoinHandle<()>>,
     readers: Vec<JoinHandle<()>>,
@@ -229,8 +229,7 @@ impl SqliteStore {
                     let _ = reply.send(readers::read(connection, &directory, &health, doing, body));
                 });
                 Box::pin(async move {
-                    let Some(reads) = &threads.reads else { return Err(closed()) };
-                    if reads.send(read).await.is_err() {
+                    if !threads.reads.put(read).await {
                         return Err(closed());
                     }
                     answer.await.unwrap_or_else(|_| Err(closed()))
@@ -249,12 +248,10 @@ impl Threads {
         readers: usize,
     ) -> Result<Self, StoreFault> {
         let (writes, jobs) = mpsc::channel(WRITE_QUEUE);
-        let (reads, waiting) = mpsc::channel(READ_QUEUE);
         let (indexing, mut steps) = mpsc::channel::<Indexing>(INDEX_QUEUE);
-        let waiting = Arc::new(Mutex::new(waiting));
         let mut threads = Threads {
             writes: Some(writes),
-            reads: Some(reads),
+            reads: Arc::new(readers::Queue::new(READ_QUEUE)),
             indexing: Some(indexing),
             indexer: None,
             readers: Vec::new(),
@@ -269,8 +266,8 @@ impl Threads {
         threads.indexer = Some(spawn("store-indexer", step)?);
         for _ in 0..readers {
             let connection = open::open_reader(directory, files)?;
-            let waiting = Arc::clone(&waiting);
-            threads.readers.push(spawn("store-reader", move || readers::serve(&connection, &waiting))?);
+            let reads = Arc::clone(&threads.reads);
+            threads.readers.push(spawn("store-reader", move || reads.serve(&connection))?);
         }
         threads.writer = Some(spawn("store-writer", move || writer.serve(jobs))?);
         Ok(threads)
@@ -280,7 +277,7 @@ impl Threads {
 impl Drop for Threads {
     /// The readers first, so that the writer is the one to close the file.
     fn drop(&mut self) {
-        self.reads = None;
+        self.reads.close();
         self.indexing = None;
         let backups = self.backups.get_mut().unwrap_or_else(PoisonError::into_inner);
         backups.drain(..).chain(self.readers.drain(..)).chain(self.indexer.take()).for_each(join);

@@ -10,21 +10,51 @@ use crate::op::Stop;
 use everkept_store::StoreFault;
 use rusqlite::Connection;
 use std::{
+    collections::VecDeque,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, PoisonError},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Reads on a connection and answers by itself.
 pub type Read = Box<dyn FnOnce(&Connection) + Send>;
 
-/// Serves reads, taking turns with the other readers, until nobody can send any more.
-pub fn serve(connection: &Connection, reads: &Arc<Mutex<mpsc::Receiver<Read>>>) {
-    loop {
-        let next = reads.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
-        match next {
-            Some(read) => read(connection),
-            None => return,
+/// The reads that wait. Each wakes one reader; a channel that readers take turns at would wake one more to stand at it.
+pub struct Queue {
+    room: Arc<Semaphore>,
+    waiting: Mutex<VecDeque<(Read, OwnedSemaphorePermit)>>,
+    filled: Condvar,
+}
+
+impl Queue {
+    pub fn new(room: usize) -> Self {
+        Queue { room: Arc::new(Semaphore::new(room)), waiting: Mutex::default(), filled: Condvar::new() }
+    }
+
+    /// Waits for room. Whether there is somebody to read: no more once the queue is closed.
+    pub async fn put(&self, read: Read) -> bool {
+        let Ok(place) = Arc::clone(&self.room).acquire_owned().await else { return false };
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back((read, place));
+        self.filled.notify_one();
+        true
+    }
+
+    pub fn close(&self) {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.room.close();
+        drop(waiting);
+        self.filled.notify_all();
+    }
+
+    /// Serves reads until the queue is closed and empty.
+    pub fn serve(&self, connection: &Connection) {
+        loop {
+            let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let idle = |waiting: &mut VecDeque<_>| waiting.is_empty() && !self.room.is_closed();
+            let mut waiting = self.filled.wait_while(waiting, idle).unwrap_or_else(PoisonError::into_inner);
+            let Some((read, _place)) = waiting.pop_front() else { return };
+            drop(waiting);
+            read(connection);
         }
     }
 }

@@ -34,7 +34,7 @@ fn r5_newer_schema_is_refused_untouched() {
     raw(directory.path()).pragma_update(None, "user_version", 99).unwrap();
     let before = files(directory.path());
     assert_eq!(before.keys().map(|path| path.file_name().unwrap()).collect::<Vec<_>>(), ["everkept.db", "search.db"]);
-    assert_eq!(refusal(directory.path()), Problem::Newer { found: 99, known: 2 });
+    assert_eq!(refusal(directory.path()), Problem::Newer { found: 99, known: 3 });
     assert_eq!(files(directory.path()), before);
 }
 
@@ -49,7 +49,7 @@ fn r5_a_newer_schema_that_stands_in_the_write_ahead_log_only_is_refused_untouche
         fs::copy(one.path().join(name), other.path().join(name)).unwrap();
     }
     let before = files(other.path());
-    assert_eq!(refusal(other.path()), Problem::Newer { found: 99, known: 2 });
+    assert_eq!(refusal(other.path()), Problem::Newer { found: 99, known: 3 });
     let mut after = files(other.path());
     after.remove(&other.path().join("everkept.db-shm"));
     assert_eq!(after, before);
@@ -141,7 +141,7 @@ fn fixture(version: u32) -> (TempDir, String) {
 
 #[test]
 fn r5_a_database_of_every_schema_opens_and_reads_as_it_was_written() {
-    for version in 1..=2 {
+    for version in 1..=3 {
         let (directory, written) = fixture(version);
         let store = open(directory.path());
         block_on(store.boot(Timestamp(1))).unwrap();
@@ -152,6 +152,6 @@ fn r5_a_database_of_every_schema_opens_and_reads_as_it_was_written() {
         assert_eq!(block_on(store.sessions(searched)).unwrap().items.len(), 1);
         drop(store);
         let now: u32 = raw(directory.path()).pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-        assert_eq!(now, 2);
+        assert_eq!(now, 3);
     }
 }

@@ -1,0 +1,2 @@
+-- The table is as it was. An event's checksum is XXH3 from here on, which a program that knows version 2 only would take for
+-- damage; older rows keep theirs, how their SHA-256 begins.
