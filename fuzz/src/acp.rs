@@ -7,7 +7,7 @@
 use crate::house::directory;
 use everkept_agent::{Agent, AgentFault, Open, OpenSession, Order, Output, Prompt, PromptPart};
 use everkept_core::{Said, TurnId};
-use everkept_drivers::acp::{AcpAgent, AcpConfig, Keeper};
+use everkept_drivers::{Keeper, Program, acp::AcpAgent};
 use std::{
     collections::BTreeMap,
     fs,
@@ -57,9 +57,9 @@ async fn talk(opened: bool, piece: usize, said: &[u8]) -> Result<Heard, AgentFau
     write_script(opened, piece, said);
     let program = std::env::current_exe().expect("this program has a path");
     let env = BTreeMap::from([(SCRIPT.to_owned(), FILE.display().to_string())]);
-    let config = AcpConfig { name: "fuzz".into(), command: vec!["fuzz".into()], env, keeper: Keeper { program, args: Vec::new() } };
+    let agent = Program { name: "fuzz".into(), command: vec!["fuzz".into()], env, keeper: Keeper { program, args: Vec::new() } };
     let open = Open { directory: directory().to_owned(), session: OpenSession::New, model: None };
-    let mut agent = AcpAgent::new(config).open(open).await?;
+    let mut agent = AcpAgent::new(agent).open(open).await?;
     let prompt =
         Prompt { turn: TurnId::derive(Default::default(), "turn", 0), parts: vec![PromptPart::Text("go".into())], history: vec![] };
     // An agent that is gone already takes no orders, and says so.

@@ -5,8 +5,12 @@
 
 pub mod acp;
 mod environment;
+mod json;
 pub mod keeper;
 mod known;
 mod process;
+mod rpc;
+mod words;
 
 pub use known::{KnownAcp, known};
+pub use process::{Keeper, Program};

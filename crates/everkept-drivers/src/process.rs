@@ -6,7 +6,7 @@
 
 use crate::{environment, keeper};
 use bytes::{Buf, Bytes, BytesMut};
-use everkept_agent::{AgentFault, AgentFaultKind};
+use everkept_agent::{AgentFault, AgentFaultKind, Opened};
 use std::{
     collections::{BTreeMap, VecDeque},
     future, io,
@@ -24,6 +24,8 @@ use tokio::{
 pub const MAX_LINE_BYTES: usize = 64 * 1024 * 1024;
 /// Of an agent's error output, what is kept.
 const STDERR_TAIL: usize = 8 * 1024;
+/// To start, to initialize and to open a session, together.
+const OPEN_WITHIN: Duration = Duration::from_secs(60);
 /// More than a keeper ever needs to end its agent.
 const END_WITHIN: Duration = Duration::from_secs(5);
 
@@ -32,6 +34,16 @@ const END_WITHIN: Duration = Duration::from_secs(5);
 pub struct Keeper {
     pub program: PathBuf,
     pub args: Vec<String>,
+}
+
+/// How one agent is started.
+#[derive(Debug, Clone)]
+pub struct Program {
+    pub name: String,
+    pub command: Vec<String>,
+    /// Over the allow-listed part of the server's own environment.
+    pub env: BTreeMap<String, String>,
+    pub keeper: Keeper,
 }
 
 pub struct Process {
@@ -56,7 +68,8 @@ pub enum Heard {
 }
 
 impl Process {
-    pub fn start(keeper: &Keeper, command: &[String], env: &BTreeMap<String, String>, directory: &Path) -> Result<Self, AgentFault> {
+    pub fn start(program: &Program, directory: &Path) -> Result<Self, AgentFault> {
+        let Program { keeper, command, env, .. } = program;
         // Its arguments may hold secrets, and what went wrong is told to whoever sent the turn.
         let name = command.first().cloned().unwrap_or_default();
         let mut child = Command::new(&keeper.program)
@@ -136,6 +149,20 @@ impl Process {
         let message = if message.is_empty() { ended } else { format!("{ended}; its last words: {message}") };
         AgentFault { kind: AgentFaultKind::Exited, doing, message, retryable: true, may_have_happened }
     }
+}
+
+/// An opening that takes too long is given up, and what was started is dropped with it.
+pub async fn open_in_time(name: &str, opening: impl Future<Output = Result<Opened, AgentFault>>) -> Result<Opened, AgentFault> {
+    let opened = tokio::time::timeout(OPEN_WITHIN, opening).await;
+    opened.unwrap_or_else(|_| {
+        Err(AgentFault {
+            kind: AgentFaultKind::TimedOut,
+            doing: format!("opening a session of {name}"),
+            message: format!("no session within {} s", OPEN_WITHIN.as_secs()),
+            retryable: true,
+            may_have_happened: false,
+        })
+    })
 }
 
 fn cannot_start(command: &str, message: String) -> AgentFault {

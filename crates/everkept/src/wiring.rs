@@ -10,11 +10,7 @@ use anyhow::{Context, bail};
 use everkept_agent::demo::{DemoAgent, FileMemory};
 use everkept_api::TokenKind;
 use everkept_core::AgentName;
-use everkept_drivers::{
-    KnownAcp,
-    acp::{AcpAgent, AcpConfig, Keeper},
-    known,
-};
+use everkept_drivers::{Keeper, KnownAcp, Program, acp::AcpAgent, known};
 use everkept_engine::{AgentEntry, Token};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,14 +37,14 @@ impl Agents {
         let mut entries = BTreeMap::from([(name(DEMO), AgentEntry { agent: demo.clone(), model: None })]);
         for (known, _) in installed() {
             let command = known.command.iter().map(|word| (*word).to_owned()).collect();
-            let acp = AcpConfig { name: known.name.to_owned(), command, env: BTreeMap::new(), keeper: keeper.clone() };
+            let acp = Program { name: known.name.to_owned(), command, env: BTreeMap::new(), keeper: keeper.clone() };
             entries.insert(name(known.name), AgentEntry { agent: Arc::new(AcpAgent::new(acp)), model: None });
         }
         for (name, Agent { kind, model }) in &config.agents {
             let entry = match kind {
                 AgentKind::Demo => AgentEntry { agent: demo.clone(), model: model.clone() },
                 AgentKind::Acp { command, env } => {
-                    let acp = AcpConfig { name: name.to_string(), command: command.clone(), env: env.clone(), keeper: keeper.clone() };
+                    let acp = Program { name: name.to_string(), command: command.clone(), env: env.clone(), keeper: keeper.clone() };
                     AgentEntry { agent: Arc::new(AcpAgent::new(acp)), model: model.clone() }
                 }
             };

@@ -7,9 +7,13 @@
 use super::{
     convert::{self, Accepts},
     opening::ModelSetting,
-    wire::{self, Incoming, Object, RequestId, RpcError, Value},
+    wire,
 };
-use crate::process::{Heard, MAX_LINE_BYTES, Process};
+use crate::{
+    json::{self, Object, Value},
+    process::{Heard, MAX_LINE_BYTES, Process},
+    rpc::{Incoming, RequestId, RpcError},
+};
 use bytes::Bytes;
 use everkept_agent::{AgentFault, AgentFaultKind, Done, Order, Output, Prompt};
 use everkept_core::{AgentRaw, AgentSessionId, Json, ModelName, Said, TurnId, Usage};
@@ -172,7 +176,7 @@ impl Running {
     // Lines.
 
     fn hear(&mut self, line: Bytes) {
-        let text = wire::text(&line);
+        let text = json::text(&line);
         let said = match Incoming::read(&text) {
             Incoming::Answer { id, answer } if self.prompt.as_ref().is_some_and(|prompt| prompt.id == id) => {
                 return self.end(answer, line.clone());

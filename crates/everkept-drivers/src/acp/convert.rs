@@ -3,19 +3,17 @@
 //! One function per kind of thing. What has no word of ours becomes [`Said::Raw`] with the agent's own JSON.
 //! Never: a decision that needs to know what was said before.
 
-use super::wire::{Object, Value};
+use crate::{
+    json::{Object, Value},
+    words,
+};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use everkept_agent::{Done, Prompt, PromptPart};
 use everkept_core::{
-    AgentRaw, Asked, Json, Message, OptionKind, Part, Payload, QuestionId, QuestionKind, QuestionOption, Role, Said, ToolStatus, TurnId,
-    Usage, digest_of,
+    AgentRaw, Asked, Json, OptionKind, Payload, QuestionId, QuestionKind, QuestionOption, Said, ToolStatus, TurnId, Usage, digest_of,
 };
 use serde_json::{Value as Owned, json};
-
-/// Before and after the messages an agent session does not hold.
-const HISTORY_BEGINS: &str = "[Earlier messages of this conversation follow. They are context, not a request.]";
-const HISTORY_ENDS: &str = "[The earlier messages end here.]";
 
 /// What a prompt may hold, as the agent said.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -194,7 +192,7 @@ pub fn done(result: &Object<'_>) -> Done {
 
 /// The content blocks of a prompt.
 pub fn blocks(prompt: &Prompt, accepts: Accepts) -> Vec<Owned> {
-    let history = (!prompt.history.is_empty()).then(|| text_block(&history(&prompt.history)));
+    let history = (!prompt.history.is_empty()).then(|| text_block(&words::of_history(&prompt.history)));
     history.into_iter().chain(prompt.parts.iter().map(|part| block(part, accepts))).collect()
 }
 
@@ -224,34 +222,7 @@ fn file(name: &str, media_type: &str, bytes: &Bytes, accepts: Accepts) -> Owned 
                 let blob = BASE64_STANDARD.encode(bytes);
                 json!({ "type": "resource", "resource": { "uri": uri, "mimeType": media_type, "blob": blob } })
             }
-            Some(text) => text_block(&format!("[The attached file {name}:]\n{text}\n[The file ends here.]")),
-            None => text_block(&format!("[A file {name} of type {media_type} was attached, which this agent cannot be given.]")),
+            Some(_) | None => text_block(&words::of_file(name, media_type, bytes)),
         },
-    }
-}
-
-fn history(messages: &[Message]) -> String {
-    let mut text = HISTORY_BEGINS.to_owned();
-    for message in messages {
-        let who = match message.role {
-            Role::User => "user",
-            Role::Assistant => "assistant",
-            Role::System => "system",
-        };
-        text.push_str(&format!("\n\n{who}:"));
-        message.parts.iter().for_each(|part| remember(&mut text, part));
-    }
-    text.push_str("\n\n");
-    text.push_str(HISTORY_ENDS);
-    text
-}
-
-/// Reasoning is the agent's own and stays with it.
-fn remember(history: &mut String, part: &Part) {
-    match part {
-        Part::Text { text, .. } => history.push_str(&format!("\n{text}")),
-        Part::Reasoning { .. } => {}
-        Part::Tool(tool) => history.push_str(&format!("\n[used {}: {}]", tool.name, tool.title.as_deref().unwrap_or(&tool.call))),
-        Part::File(file) => history.push_str(&format!("\n[attached {}]", file.name.as_deref().unwrap_or("a file"))),
     }
 }

@@ -9,40 +9,21 @@ mod convert;
 mod opening;
 mod wire;
 
-pub use crate::process::Keeper;
-
-use crate::process::Process;
-use everkept_agent::{Abilities, Agent, AgentFault, AgentFaultKind, BoxFuture, Open, Opened};
+use crate::process::{Process, Program, open_in_time};
+use everkept_agent::{Abilities, Agent, AgentFault, BoxFuture, Open, Opened};
 use opening::Opening;
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
-
-/// To start, to initialize and to open a session, together.
-pub const OPEN_WITHIN: Duration = Duration::from_secs(60);
-
-/// How one agent is started.
-#[derive(Debug, Clone)]
-pub struct AcpConfig {
-    pub name: String,
-    pub command: Vec<String>,
-    /// Over the allow-listed part of the server's own environment.
-    pub env: BTreeMap<String, String>,
-    pub keeper: Keeper,
-}
+use std::sync::{Arc, Mutex};
 
 pub struct AcpAgent {
-    config: Arc<AcpConfig>,
+    program: Arc<Program>,
     /// What it said when it last ran; hopeful before that, because only an agent that can is asked to.
     abilities: Arc<Mutex<Abilities>>,
 }
 
 impl AcpAgent {
-    pub fn new(config: AcpConfig) -> Self {
+    pub fn new(program: Program) -> Self {
         let hoped = Abilities { resume: true, fork: true, cancel: true, ask_permission: true, set_model: true, report_usage: true };
-        Self { config: Arc::new(config), abilities: Arc::new(Mutex::new(hoped)) }
+        Self { program: Arc::new(program), abilities: Arc::new(Mutex::new(hoped)) }
     }
 }
 
@@ -52,26 +33,15 @@ impl Agent for AcpAgent {
     }
 
     fn open(&self, open: Open) -> BoxFuture<Result<Opened, AgentFault>> {
-        let (config, abilities) = (self.config.clone(), self.abilities.clone());
+        let (program, abilities) = (self.program.clone(), self.abilities.clone());
         Box::pin(async move {
             let learn = |learned| *abilities.lock().expect("nothing panics while it holds the abilities") = learned;
-            let opened = tokio::time::timeout(OPEN_WITHIN, start(&config, open, learn)).await;
-            opened.unwrap_or_else(|_| Err(timed_out(&config)))
+            open_in_time(&program.name, start(&program, open, learn)).await
         })
     }
 }
 
-async fn start(config: &AcpConfig, open: Open, learn: impl Fn(Abilities)) -> Result<Opened, AgentFault> {
-    let process = Process::start(&config.keeper, &config.command, &config.env, &open.directory)?;
-    Opening::new(process, &config.name).open(open, learn).await
-}
-
-fn timed_out(config: &AcpConfig) -> AgentFault {
-    AgentFault {
-        kind: AgentFaultKind::TimedOut,
-        doing: format!("opening a session of {}", config.name),
-        message: format!("no session within {} s", OPEN_WITHIN.as_secs()),
-        retryable: true,
-        may_have_happened: false,
-    }
+async fn start(program: &Program, open: Open, learn: impl Fn(Abilities)) -> Result<Opened, AgentFault> {
+    let process = Process::start(program, &open.directory)?;
+    Opening::new(process, &program.name).open(open, learn).await
 }

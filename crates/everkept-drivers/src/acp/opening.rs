@@ -6,9 +6,13 @@
 use super::{
     connection::Running,
     convert::{self, Accepts},
-    wire::{self, Incoming, Object, RequestId, RpcError, Value},
+    wire,
 };
-use crate::process::{Heard, MAX_LINE_BYTES, Process};
+use crate::{
+    json::{self, Object, Value},
+    process::{Heard, MAX_LINE_BYTES, Process},
+    rpc::{Incoming, RequestId, RpcError},
+};
 use bytes::{Bytes, BytesMut};
 use everkept_agent::{Abilities, AgentFault, AgentFaultKind, Connection, ORDER_QUEUE, OUTPUT_QUEUE, Open, OpenSession, Opened, Output};
 use everkept_core::{AgentSessionId, ModelName};
@@ -170,7 +174,7 @@ impl<'a> Opening<'a> {
             if self.said.len() + line.len() <= MAX_REPLAY_BYTES {
                 self.said.extend_from_slice(&line);
             }
-            let text = wire::text(&line);
+            let text = json::text(&line);
             match Incoming::read(&text) {
                 Incoming::Answer { id, answer } if id == self.last_id => {
                     return answer.map(|result| Answer(Bytes::copy_from_slice(result.0.get().as_bytes()))).map_err(Refused::Error);

@@ -7,3 +7,4 @@ mod keeper;
 mod opencode;
 mod scripted;
 mod support;
+mod world;

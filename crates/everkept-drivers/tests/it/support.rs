@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use everkept_agent::{Agent, AgentFault, Connection, Done, Open, OpenSession, Opened, Order, Output, Prompt, PromptPart};
 use everkept_core::{AgentSessionId, Said, TurnId};
-use everkept_drivers::acp::{AcpAgent, AcpConfig, Keeper};
+use everkept_drivers::{Keeper, Program, acp::AcpAgent};
 use std::{collections::BTreeMap, path::Path, path::PathBuf, time::Duration};
 
 /// Longer than anything takes on any machine.
@@ -20,9 +20,13 @@ pub fn keeper() -> Keeper {
     Keeper { program: xtask(), args: vec!["keeper".into()] }
 }
 
-pub fn acp(name: &str, command: &[&str], env: BTreeMap<String, String>) -> AcpAgent {
+pub fn program(name: &str, command: &[&str], env: BTreeMap<String, String>) -> Program {
     let command = command.iter().map(|word| (*word).to_owned()).collect();
-    AcpAgent::new(AcpConfig { name: name.into(), command, env, keeper: keeper() })
+    Program { name: name.into(), command, env, keeper: keeper() }
+}
+
+pub fn acp(name: &str, command: &[&str], env: BTreeMap<String, String>) -> AcpAgent {
+    AcpAgent::new(program(name, command, env))
 }
 
 pub struct Talk {
