@@ -1,7 +1,7 @@
 //! What the fake model answers, whatever dialect it was asked in.
 //!
-//! Words in the last user message: `TOOL` calls the first shell-like tool and answers after its result; `THINK` reasons
-//! first; `SLOW` says 40 words, one each 100 ms; `HANG` says nothing for ever; `FAIL` is an HTTP 400.
+//! Words in the last user message: `TOOL` calls the first shell-like tool and answers after its result, and so does `EDIT`,
+//! whose command is a patch; `THINK` reasons first; `SLOW` says 40 words, one each 100 ms; `HANG` says nothing for ever; `FAIL` is an HTTP 400.
 //! Never: a look at anything but the conversation.
 
 use serde_json::{Map, Value, json};
@@ -11,6 +11,7 @@ const SLOW_PACE: Duration = Duration::from_millis(100);
 const SLOW_WORDS: usize = 40;
 const TITLE: &str = "A short title";
 const COMMAND: &str = "echo tool-ran >> tool.log";
+const PATCH: &str = "apply_patch <<'EOF'\n*** Begin Patch\n*** Add File: patched.txt\n+patched\n*** End Patch\nEOF\n";
 
 /// A request, as far as the answer depends on it.
 #[derive(Default)]
@@ -67,10 +68,11 @@ impl Conversation {
             let said = text.split_whitespace().count();
             (said..SLOW_WORDS).for_each(|n| text.push_str(&format!(" word-{n}")));
         }
+        let command = if says("EDIT") { Some(PATCH) } else { says("TOOL").then_some(COMMAND) };
         Answer {
             thinking: if says("THINK") { format!("thinking about: {prompt}") } else { String::new() },
             text,
-            call: (says("TOOL") && !self.after_tool).then(|| self.call(number)).flatten(),
+            call: command.filter(|_| !self.after_tool).and_then(|command| self.call(number, command)),
             pace: if says("SLOW") { SLOW_PACE } else { Duration::ZERO },
             hangs: says("HANG"),
             fails: says("FAIL"),
@@ -78,20 +80,24 @@ impl Conversation {
         }
     }
 
-    fn call(&self, number: usize) -> Option<Call> {
+    fn call(&self, number: usize, command: &str) -> Option<Call> {
         let like_a_shell = |name: &str| ["bash", "shell", "exec", "terminal"].iter().any(|word| name.to_lowercase().contains(word));
         let tool = self.tools.iter().find(|tool| like_a_shell(&tool.name))?;
-        Some(Call { id: format!("call_{number}"), name: tool.name.clone(), arguments: arguments(&tool.schema).to_string() })
+        Some(Call { id: format!("call_{number}"), name: tool.name.clone(), arguments: arguments(&tool.schema, command).to_string() })
     }
 }
 
-/// The command where the schema has a place for it, and something wherever something is required.
-fn arguments(schema: &Value) -> Value {
+/// The command where the schema has a place for it, and something wherever something is required. Where a tool can be
+/// told to leave its sandbox, it is, so that somebody is asked.
+fn arguments(schema: &Value, command: &str) -> Value {
     let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let mut arguments: Map<String, Value> = required.map(|name| (name.to_owned(), json!("a test"))).collect();
     let place = ["command", "cmd", "script"].into_iter().find(|name| schema["properties"].get(name).is_some()).unwrap_or("command");
     let is_list = schema["properties"][place]["type"] == "array";
-    arguments.insert(place.into(), if is_list { json!(["sh", "-c", COMMAND]) } else { json!(COMMAND) });
+    arguments.insert(place.into(), if is_list { json!(["sh", "-c", command]) } else { json!(command) });
+    if schema["properties"].get("sandbox_permissions").is_some() {
+        arguments.insert("sandbox_permissions".into(), json!("require_escalated"));
+    }
     Value::Object(arguments)
 }
 
@@ -116,6 +122,6 @@ pub fn text_of(content: &Value) -> String {
 
 /// Agents put notes of their own beside what the user said.
 fn is_said(text: &&str) -> bool {
-    const NOTES: &[&str] = &["<system-reminder", "<environment_context", "<user_instructions", "<permissions"];
+    const NOTES: &[&str] = &["<system-reminder", "<environment_context", "<user_instructions", "<permissions", "<turn_aborted"];
     !NOTES.iter().any(|note| text.trim_start().starts_with(note))
 }

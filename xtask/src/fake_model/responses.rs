@@ -37,19 +37,29 @@ impl Dialect for Responses {
 
     fn whole(body: &Value, answer: &Answer) -> Value {
         let mut response = envelope(body, "completed");
-        response["output"] = json!([item(answer)]);
+        response["output"] = thought(answer).into_iter().chain([item(answer)]).collect();
         response["usage"] = usage(answer);
         response
     }
 
     fn events(body: &Value, answer: &Answer) -> Vec<(Duration, Event)> {
         let now = |name, data| (Duration::ZERO, Event::named(name, data));
+        let mut events = vec![now("response.created", json!({ "response": envelope(body, "in_progress") }))];
+        if let Some(thought) = thought(answer) {
+            let place = |key: &str, value: Value| json!({ "item_id": "thought_fake", "output_index": 0, "summary_index": 0, key: value });
+            events.push(now(
+                "response.output_item.added",
+                json!({ "output_index": 0, "item": { "id": "thought_fake", "type": "reasoning", "summary": [] } }),
+            ));
+            events.push(now("response.reasoning_summary_part.added", place("part", json!({ "type": "summary_text", "text": "" }))));
+            for word in answer.thinking.split_inclusive(' ') {
+                events.push(now("response.reasoning_summary_text.delta", place("delta", word.into())));
+            }
+            events.push(now("response.output_item.done", json!({ "output_index": 0, "item": thought })));
+        }
         let mut begun = item(answer);
         begun["status"] = "in_progress".into();
-        let mut events = vec![
-            now("response.created", json!({ "response": envelope(body, "in_progress") })),
-            now("response.output_item.added", json!({ "output_index": 0, "item": begun })),
-        ];
+        events.push(now("response.output_item.added", json!({ "output_index": 0, "item": begun })));
         if answer.call.is_none() {
             for word in answer.words() {
                 let delta = json!({ "item_id": "item_fake", "output_index": 0, "content_index": 0, "delta": word });
@@ -67,6 +77,11 @@ impl Dialect for Responses {
     fn error(message: &str) -> Value {
         json!({ "error": { "message": message, "type": "invalid_request_error", "code": "fake_failure" } })
     }
+}
+
+fn thought(answer: &Answer) -> Option<Value> {
+    let summary = json!([{ "type": "summary_text", "text": answer.thinking }]);
+    (!answer.thinking.is_empty()).then(|| json!({ "id": "thought_fake", "type": "reasoning", "summary": summary }))
 }
 
 fn item(answer: &Answer) -> Value {
