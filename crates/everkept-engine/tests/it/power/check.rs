@@ -36,7 +36,7 @@ pub async fn settle(server: &Server) -> Held {
     seen_is_kept(server).await?;
     let logs = logs(server).await?;
     turns_end_once(&logs)?;
-    prompts_are_given_once(server, &logs)?;
+    prompts_are_given_once(server, &logs, !purged(server).await?.is_empty())?;
     effects_are_single(server, &logs)?;
     backups_hold(server).await?;
     if let Some(broken) = server.witness.all().into_iter().find_map(|note| if let Note::Broken(what) = note { Some(what) } else { None }) {
@@ -54,11 +54,14 @@ pub async fn log(store: &dyn Store, session: SessionId) -> Result<Vec<StoredEven
 /// D1, D3: with the same number and the same bytes.
 pub async fn seen_is_kept(server: &Server) -> Held {
     let mut logs = BTreeMap::new();
+    let purged = purged(server).await?;
     for session in server.sessions_noted() {
         logs.insert(session, log(&*server.store(), session).await?);
     }
     for note in server.witness.all() {
-        if let Note::Seen(session, seq, bytes) = note {
+        if let Note::Seen(session, seq, bytes) = note
+            && !purged.contains(&session)
+        {
             let kept = logs[&session].get(seq as usize - 1);
             if kept.is_none_or(|kept| kept.bytes != bytes || kept.seq != seq) {
                 return Err(format!("D3: event {seq} of {session} was seen and is now {kept:?}, not {bytes:?}"));
@@ -66,6 +69,18 @@ pub async fn seen_is_kept(server: &Server) -> Held {
         }
     }
     Ok(())
+}
+
+/// D8: nothing of them is to be seen.
+async fn purged(server: &Server) -> Result<BTreeSet<SessionId>, String> {
+    let purged = server.purged().await.map_err(|ended| format!("cannot be read: {ended:?}"))?;
+    for session in &purged {
+        let left = log(&*server.store(), *session).await?;
+        if !left.is_empty() {
+            return Err(format!("D8: {session} is purged and still has {} events", left.len()));
+        }
+    }
+    Ok(purged)
 }
 
 async fn tokens_are_kept(server: &Server) -> Held {
@@ -92,7 +107,8 @@ async fn answers_are_kept(server: &Server) -> Held {
     let answered =
         |key: &str| notes.iter().find_map(|note| if let Note::Answered(k, body) = note { (k == key).then_some(body) } else { None });
     let mut sent = BTreeSet::new();
-    for note in &notes {
+    let today = notes.iter().rposition(|note| matches!(note, Note::Later)).unwrap_or(0);
+    for note in &notes[today..] {
         let Note::Asked(request) = note else { continue };
         if !sent.insert(request.key.clone()) {
             continue;
@@ -161,7 +177,7 @@ fn turns_end_once(logs: &BTreeMap<SessionId, Vec<Event>>) -> Held {
 }
 
 /// O5, and none that is not stored (D2).
-fn prompts_are_given_once(server: &Server, logs: &BTreeMap<SessionId, Vec<Event>>) -> Held {
+fn prompts_are_given_once(server: &Server, logs: &BTreeMap<SessionId, Vec<Event>>, purged: bool) -> Held {
     let mut given = BTreeSet::new();
     for note in server.witness.all() {
         let Note::Prompted(turn) = note else { continue };
@@ -169,7 +185,7 @@ fn prompts_are_given_once(server: &Server, logs: &BTreeMap<SessionId, Vec<Event>
             return Err(format!("O5: turn {turn} was prompted twice"));
         }
         let started = |event: &Event| event.turn == Some(turn) && matches!(event.body, Body::TurnStarted(_));
-        if !logs.values().flatten().any(started) {
+        if !purged && !logs.values().flatten().any(started) {
             return Err(format!("D2: turn {turn} was prompted and is not in the log"));
         }
     }

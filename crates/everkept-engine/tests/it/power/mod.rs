@@ -226,8 +226,11 @@ fn flip_and_look(_: &str, recording: &Recording, chance: &mut Chance) -> Result<
     let Past { mut image, notes, .. } = recording.at(recording.ops.len());
     let mut seen = BTreeMap::new();
     for note in notes {
-        if let Note::Seen(session, seq, bytes) = note {
-            seen.insert((session, seq), bytes);
+        match note {
+            Note::Seen(session, seq, bytes) => drop(seen.insert((session, seq), bytes)),
+            // Purged by the end.
+            Note::Due(session) => seen.retain(|(of, _), _| *of != session),
+            _ => {}
         }
     }
     image.flip("everkept.db", chance);

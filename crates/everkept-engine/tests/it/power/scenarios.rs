@@ -2,7 +2,7 @@
 //!
 //! Never: a check. What has to hold after a cut holds after each of them.
 
-use super::server::{Ended, Note, Request, Scripted, Server, What};
+use super::server::{Ended, KEEP_TRASH, Note, Request, Scripted, Server, What};
 use crate::world::{history, turn_of};
 use everkept_core::*;
 use everkept_engine::*;
@@ -23,8 +23,8 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    create, turn, stream, queue, cancel, fork, clear, revert, question, thread, packing, checkpoint, trash, backup, boot, tokens, again,
-    record, migration,
+    create, turn, stream, queue, cancel, fork, clear, revert, question, thread, packing, checkpoint, trash, purge, backup, boot, tokens,
+    again, record, migration,
 }
 
 async fn start(server: &Server) -> Scripted<SessionId> {
@@ -201,6 +201,30 @@ async fn trash(server: &Server) -> Scripted {
     server.order("restore", session, Order::Restore).await?;
     server.talk(session, "two").await?;
     server.order("delete again", session, Order::Delete).await?;
+    Ok(())
+}
+
+/// One session goes for good; the other is still read through its fork.
+async fn purge(server: &Server) -> Scripted {
+    let plain = start(server).await?;
+    server.talk(plain, "!think !tool:2 to be forgotten").await?;
+    let parent = server.create("parent").await?;
+    server.talk(parent, "in the parent").await?;
+    let child = forked(server, "fork", parent, NewFork::default()).await?;
+    let other = server.create("other").await?;
+    server.order("delete plain", plain, Order::Delete).await?;
+    server.order("delete parent", parent, Order::Delete).await?;
+    tokio::time::sleep(KEEP_TRASH + Duration::from_secs(60)).await;
+    server.witness.note(Note::Later);
+    server.witness.note(Note::Due(plain));
+    // The trash is looked through with a commit, and what was found due an hour before is purged.
+    server.talk(other, "a look").await?;
+    tokio::time::sleep(Duration::from_secs(3_660)).await;
+    server.talk(other, "a second look").await?;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    server.talk(child, "what it inherited is there").await?;
+    assert!(server.store().session(plain).await?.is_none(), "its time was over");
+    assert!(server.store().session(parent).await?.is_some(), "a fork is read from it");
     Ok(())
 }
 

@@ -20,6 +20,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use uuid::Uuid;
 
+/// The shortest that can be configured and outlives the answers to requests.
+pub const KEEP_TRASH: Duration = Duration::from_secs(25 * 3_600);
+
 /// A request that can be sent again.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -46,6 +49,10 @@ pub enum Note {
     AgentSaw(String, u64),
     Token(Token),
     Backup(String),
+    /// A day has passed: what was asked before it is not answered by its key any more.
+    Later,
+    /// The session's time in the trash is over: it may be gone.
+    Due(SessionId),
     /// Something happened that never may.
     Broken(String),
 }
@@ -183,7 +190,11 @@ impl Server {
             agents: agents.into_iter().map(|(name, agent)| (name, watched(agent))).collect(),
             default_agent: name("demo"),
             runtime,
-            settings: Settings { question: Duration::from_secs(1_800), ..Settings::new(private_directories().into()) },
+            settings: Settings {
+                question: Duration::from_secs(1_800),
+                keep_trash: Some(KEEP_TRASH),
+                ..Settings::new(private_directories().into())
+            },
         };
         let engine = Engine::start(parts).await?;
         *self.running.lock().unwrap() = Some(Running { store, engine, tasks });
@@ -334,6 +345,19 @@ impl Server {
             }
         };
         Ok(tokio::time::timeout(Duration::from_secs(1_200), find).await.map_err(|_| Ended::Late)??)
+    }
+
+    /// The sessions that may be gone, and are.
+    pub async fn purged(&self) -> Scripted<BTreeSet<SessionId>> {
+        let mut purged = BTreeSet::new();
+        for note in self.witness.all() {
+            if let Note::Due(session) = note
+                && self.store().session(session).await?.is_none()
+            {
+                purged.insert(session);
+            }
+        }
+        Ok(purged)
     }
 
     pub fn sessions_noted(&self) -> BTreeSet<SessionId> {
