@@ -6,7 +6,14 @@
 
 use crate::{Abilities, Agent, AgentFault, AgentFaultKind, Connection, Done, Open, OpenSession, Opened, Order, Output, Prompt, PromptPart};
 use everkept_core::{AgentSessionId, Asked, Json, ModelName, OptionKind, Said, ToolStatus, TurnId, digest_of};
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{sync::oneshot, time::timeout};
 
 /// What to say to one agent, so that it does what a check is about. What it cannot be brought to do is none.
@@ -245,6 +252,12 @@ fn pick(options: &[everkept_core::QuestionOption], kind: OptionKind) -> Option<S
     Some(option.unwrap_or_else(|| panic!("no {kind:?} in {options:?}")).id.clone())
 }
 
+/// An id that no prompt of this process had: an agent may take one that it has seen for a prompt sent again.
+fn fresh_turn() -> TurnId {
+    static PROMPTS: AtomicU64 = AtomicU64::new(0);
+    TurnId::derive(Default::default(), "turn", PROMPTS.fetch_add(1, Ordering::Relaxed))
+}
+
 /// A conversation with one opened agent session.
 struct Talk {
     session: AgentSessionId,
@@ -304,7 +317,7 @@ impl Talk {
     async fn begin(&mut self, prompt: &str) {
         self.said.clear();
         let parts = vec![PromptPart::Text(prompt.to_owned())];
-        self.order(Order::Prompt(Prompt { turn: TurnId::derive(Default::default(), "turn", 0), parts, history: Vec::new() })).await;
+        self.order(Order::Prompt(Prompt { turn: fresh_turn(), parts, history: Vec::new() })).await;
     }
 
     async fn begin_asked(&mut self, prompt: &str) -> Asked {

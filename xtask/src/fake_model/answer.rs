@@ -113,15 +113,29 @@ impl Answer {
 
 /// A message's text, be it a string or a list of parts of which some are text.
 pub fn text_of(content: &Value) -> String {
-    if let Some(text) = content.as_str() {
-        return text.to_owned();
+    match content.as_str() {
+        Some(text) => text.to_owned(),
+        None => texts_of(content).join("\n"),
     }
-    let texts: Vec<&str> = content.as_array().into_iter().flatten().filter_map(|part| part["text"].as_str()).filter(is_said).collect();
-    texts.join("\n")
+}
+
+/// Its texts, one by one, without what the agent put beside them.
+pub fn texts_of(content: &Value) -> Vec<&str> {
+    let parts = content.as_array().into_iter().flatten().filter_map(|part| part["text"].as_str());
+    content.as_str().into_iter().chain(parts).filter(|text| is_said(text)).collect()
 }
 
 /// Agents put notes of their own beside what the user said.
-fn is_said(text: &&str) -> bool {
-    const NOTES: &[&str] = &["<system-reminder", "<environment_context", "<user_instructions", "<permissions", "<turn_aborted"];
+pub fn is_said(text: &str) -> bool {
+    const NOTES: &[&str] = &[
+        "<system-reminder",
+        "<environment_context",
+        "<user_instructions",
+        "<permissions",
+        "<turn_aborted",
+        "<local-command",
+        "<command-name",
+        "[Request interrupted",
+    ];
     !NOTES.iter().any(|note| text.trim_start().starts_with(note))
 }

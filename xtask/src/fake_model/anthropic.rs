@@ -4,7 +4,7 @@
 
 use super::{
     Dialect, Event,
-    answer::{Answer, Conversation, Tool, text_of},
+    answer::{Answer, Conversation, Tool, is_said, text_of, texts_of},
 };
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -16,18 +16,21 @@ impl Dialect for Messages {
 
     fn conversation(body: &Value) -> Conversation {
         let messages = body["messages"].as_array().cloned().unwrap_or_default();
-        let users = messages.iter().filter(|message| message["role"] == "user").map(|message| text_of(&message["content"]));
+        let users: Vec<&Value> = messages.iter().filter(|message| message["role"] == "user").collect();
+        // Claude Code puts prompts that got no answer into one message with the next, each as a block of its own.
+        let prompts = users.iter().flat_map(|message| texts_of(&message["content"]));
         let tools = body["tools"]
             .as_array()
             .into_iter()
             .flatten()
             .map(|tool| Tool { name: tool["name"].as_str().unwrap_or_default().to_owned(), schema: tool["input_schema"].clone() });
-        let parts = messages.last().and_then(|message| message["content"].as_array());
+        let last = users.last().and_then(|message| message["content"].as_array());
+        let last = last.and_then(|parts| parts.iter().rfind(|part| part["text"].as_str().is_none_or(is_said)));
         Conversation {
             model: body["model"].as_str().unwrap_or_default().to_owned(),
             system: text_of(&body["system"]),
-            prompts: users.filter(|text| !text.is_empty()).collect(),
-            after_tool: parts.into_iter().flatten().any(|part| part["type"] == "tool_result"),
+            prompts: prompts.map(|text| text.trim_end().to_owned()).collect(),
+            after_tool: last.is_some_and(|part| part["type"] == "tool_result"),
             tools: tools.collect(),
         }
     }
@@ -112,7 +115,9 @@ fn blocks(answer: &Answer) -> Vec<Block> {
 }
 
 fn envelope(body: &Value, answer: &Answer) -> Value {
-    json!({ "id": "msg_fake", "type": "message", "role": "assistant", "model": body["model"], "content": [],
+    // Two answers of one conversation are two messages.
+    let id = format!("msg_{}", body["messages"].as_array().map_or(0, Vec::len));
+    json!({ "id": id, "type": "message", "role": "assistant", "model": body["model"], "content": [],
         "stop_reason": null, "stop_sequence": null, "usage": usage(answer, 0) })
 }
 

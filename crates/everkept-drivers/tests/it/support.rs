@@ -4,7 +4,12 @@ use bytes::Bytes;
 use everkept_agent::{Agent, AgentFault, Connection, Done, Open, OpenSession, Opened, Order, Output, Prompt, PromptPart};
 use everkept_core::{AgentSessionId, Said, TurnId};
 use everkept_drivers::{Keeper, Program, acp::AcpAgent};
-use std::{collections::BTreeMap, path::Path, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 /// Longer than anything takes on any machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -56,7 +61,7 @@ impl Talk {
     }
 
     pub async fn begin(&mut self, text: &str) {
-        let turn = TurnId::derive(Default::default(), "turn", 0);
+        let turn = fresh_turn();
         self.order(Order::Prompt(Prompt { turn, parts: vec![PromptPart::Text(text.into())], history: Vec::new() })).await;
     }
 
@@ -105,6 +110,12 @@ impl Talk {
         let ended = async { while output.recv().await.is_some() {} };
         tokio::time::timeout(PATIENCE, ended).await.expect("an agent without orders ends");
     }
+}
+
+/// An id that no prompt of this process had: an agent may take one that it has seen for a prompt sent again.
+pub fn fresh_turn() -> TurnId {
+    static PROMPTS: AtomicU64 = AtomicU64::new(0);
+    TurnId::derive(Default::default(), "turn", PROMPTS.fetch_add(1, Ordering::Relaxed))
 }
 
 pub async fn try_open(agent: &dyn Agent, directory: &Path, session: OpenSession) -> Result<Opened, AgentFault> {
