@@ -107,6 +107,7 @@ mod tests {
             (i64::MIN, "0000-01-01T00:00:00Z"),
         ] {
             assert_eq!(show(Timestamp(at)), shown);
+            assert_eq!(parse(shown).map(show).as_deref(), Some(shown));
         }
         for wrong in [
             "",

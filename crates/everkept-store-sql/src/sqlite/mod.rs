@@ -494,7 +494,7 @@ impl Store for SqliteStore {
                     let _ = reply.send(backup::backup_of(&directory, &*files, &to));
                 });
                 let mut backups = threads.backups.lock().unwrap_or_else(PoisonError::into_inner);
-                backups.retain(|thread| !thread.is_finished());
+                backups.extract_if(.., |thread| thread.is_finished()).for_each(join);
                 match thread {
                     Ok(thread) => backups.push(thread),
                     Err(fault) => return Box::pin(std::future::ready(Err(fault))),

@@ -107,6 +107,19 @@ pub async fn a_commit_is_all_of_it_or_none_of_it(stores: &impl Stores) {
     assert!(ok(store.kept_answer("me".into(), "k".into(), hand.now)).await.is_some());
 }
 
+pub async fn two_writes_of_one_commit_to_one_log_follow_each_other(stores: &impl Stores) {
+    let store = stores.fresh();
+    let mut hand = Hand::new(&*store);
+    let session = hand.create(None).await;
+    let (first, state) = hand.write(session, decided(&hand, session));
+    hand.states.insert(session, state);
+    let (second, _) = hand.write(session, decided(&hand, session));
+    let again = crate::LogWrite { expected_head: first.expected_head, ..second.clone() };
+    assert!(matches!(hand.refused(hand.commit_of(vec![first.clone(), again])).await, CommitFault::Conflict { .. }));
+    let stored = ok(store.commit(hand.commit_of(vec![first, second]))).await;
+    assert_eq!(stored.iter().map(|events| numbers(events)).collect::<Vec<_>>(), [[2], [3]]);
+}
+
 pub async fn a_taken_log_refuses_its_old_owner(stores: &impl Stores) {
     let store = stores.fresh();
     let mut hand = Hand::new(&*store);

@@ -54,6 +54,7 @@ macro_rules! conformance {
             d3_what_is_read_is_what_was_answered,
             a_commit_on_an_old_head_or_fence_changes_nothing,
             a_commit_is_all_of_it_or_none_of_it,
+            two_writes_of_one_commit_to_one_log_follow_each_other,
             a_taken_log_refuses_its_old_owner,
             events_are_filtered_by_kind_turn_and_context,
             d6_events_are_chained,
