@@ -61,6 +61,8 @@ pub struct Abilities {
     pub set_model: bool,
     /// Else usage is absent.
     pub report_usage: bool,
+    /// Else what is opened knows nothing of what was said under its id, and is given the conversation as context.
+    pub remember: bool,
 }
 
 /// What to open.

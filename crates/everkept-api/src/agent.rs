@@ -30,6 +30,7 @@ pub struct Abilities {
     pub ask_permission: bool,
     pub set_model: bool,
     pub report_usage: bool,
+    pub remember: bool,
 }
 
 /// The server is there and answers.

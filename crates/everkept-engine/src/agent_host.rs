@@ -94,7 +94,7 @@ pub(crate) async fn open(inner: Arc<Inner>, mut plan: Plan) -> Result<Host, Agen
                     context: plan.context,
                     agent_session,
                     because: plan.because,
-                    fresh: matches!(plan.open, OpenSession::New),
+                    fresh: matches!(plan.open, OpenSession::New) || !opened.abilities.remember,
                     model_set: opened.model_set,
                     model: plan.model.filter(|_| opened.model_set == Some(true)),
                     abilities: opened.abilities,

@@ -71,7 +71,7 @@ impl DemoAgent {
 
 impl Agent for DemoAgent {
     fn abilities(&self) -> Abilities {
-        Abilities { resume: true, fork: true, cancel: true, ask_permission: true, set_model: true, report_usage: true }
+        Abilities { resume: true, fork: true, cancel: true, ask_permission: true, set_model: true, report_usage: true, remember: true }
     }
 
     fn open(&self, open: Open) -> BoxFuture<Result<Opened, AgentFault>> {

@@ -33,15 +33,15 @@ pub(super) fn model(text: String) -> Result<ModelName, Broken> {
 
 impl From<Abilities> for Capabilities {
     fn from(can: Abilities) -> Self {
-        let Abilities { resume, fork, cancel, ask_permission, set_model, report_usage } = can;
-        Capabilities { resume, fork, cancel, ask_permission, set_model, report_usage }
+        let Abilities { resume, fork, cancel, ask_permission, set_model, report_usage, remember } = can;
+        Capabilities { resume, fork, cancel, ask_permission, set_model, report_usage, remember }
     }
 }
 
 impl From<Capabilities> for Abilities {
     fn from(can: Capabilities) -> Self {
-        let Capabilities { resume, fork, cancel, ask_permission, set_model, report_usage } = can;
-        Abilities { resume, fork, cancel, ask_permission, set_model, report_usage }
+        let Capabilities { resume, fork, cancel, ask_permission, set_model, report_usage, remember } = can;
+        Abilities { resume, fork, cancel, ask_permission, set_model, report_usage, remember }
     }
 }
 

@@ -76,6 +76,7 @@ pub struct Capabilities {
     pub ask_permission: bool,
     pub set_model: bool,
     pub report_usage: bool,
+    pub remember: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -178,7 +178,7 @@ async fn ag_18_the_frames_are_these_and_only_what_was_taken_is_acknowledged() {
     let remote = remote();
     let mut far = Far::attach(&remote).await;
     assert_eq!(far.hear().await, json!({ "initialize": { "protocol": 1, "agent": "worker", "processes": [] } }));
-    let can = json!({ "resume": true, "fork": false, "cancel": true, "ask_permission": true, "set_model": false, "report_usage": true });
+    let can = json!({ "resume": true, "fork": false, "cancel": true, "ask_permission": true, "set_model": false, "report_usage": true, "remember": true });
     far.say(json!({ "ready": { "protocol": 1, "capabilities": can, "model": "p/m", "processes": [] } })).await;
     let opening = tokio::spawn(remote.open(new()));
     let open = json!({ "open": { "directory": { "path": "/" }, "session": "new", "model": null } });

@@ -22,7 +22,8 @@ pub struct AcpAgent {
 
 impl AcpAgent {
     pub fn new(program: Program) -> Self {
-        let hoped = Abilities { resume: true, fork: true, cancel: true, ask_permission: true, set_model: true, report_usage: true };
+        let hoped =
+            Abilities { resume: true, fork: true, cancel: true, ask_permission: true, set_model: true, report_usage: true, remember: true };
         Self { program: Arc::new(program), abilities: Arc::new(Mutex::new(hoped)) }
     }
 }

@@ -88,6 +88,7 @@ pub(super) fn agent_card(card: AgentCard) -> api::Agent {
             ask_permission: can.ask_permission,
             set_model: can.set_model,
             report_usage: can.report_usage,
+            remember: can.remember,
         },
         remote: card.remote,
         connected: card.connected,

@@ -92,7 +92,7 @@ async fn ag_17_a_connection_that_is_dead_gives_its_name_back() {
     let mut dead = open().await.unwrap();
     hear(&mut dead).await.unwrap();
     // It answers `ready` so that it counts as there, and is never heard of again.
-    let can = json!({ "resume": true, "fork": true, "cancel": true, "ask_permission": true, "set_model": true, "report_usage": true });
+    let can = json!({ "resume": true, "fork": true, "cancel": true, "ask_permission": true, "set_model": true, "report_usage": true, "remember": true });
     let ready = json!({ "ready": { "protocol": 1, "capabilities": can, "model": null, "processes": [] } });
     futures::SinkExt::send(&mut dead, Message::text(format!("{ready}\n"))).await.unwrap();
     let before = tokio::time::Instant::now();

@@ -30,8 +30,15 @@ pub async fn run(data: DataDir, listing: Listing) -> anyhow::Result<ExitCode> {
 }
 
 fn abilities(abilities: Abilities) -> String {
-    let Abilities { resume, fork, cancel, ask_permission, set_model, report_usage } = abilities;
-    let all =
-        [(resume, "resume"), (fork, "fork"), (cancel, "cancel"), (ask_permission, "ask"), (set_model, "model"), (report_usage, "usage")];
+    let Abilities { resume, fork, cancel, ask_permission, set_model, report_usage, remember } = abilities;
+    let all = [
+        (resume, "resume"),
+        (fork, "fork"),
+        (cancel, "cancel"),
+        (ask_permission, "ask"),
+        (set_model, "model"),
+        (report_usage, "usage"),
+        (remember, "memory"),
+    ];
     all.into_iter().filter(|(can, _)| *can).map(|(_, word)| word).collect::<Vec<_>>().join(" ")
 }

@@ -113,7 +113,7 @@ struct Odd;
 
 impl Agent for Odd {
     fn abilities(&self) -> Abilities {
-        Abilities { resume: true, fork: false, cancel: true, ask_permission: true, set_model: false, report_usage: false }
+        Abilities { resume: true, fork: false, cancel: true, ask_permission: true, set_model: false, report_usage: false, remember: true }
     }
 
     fn open(&self, _: Open) -> BoxFuture<Result<Opened, AgentFault>> {
