@@ -4,12 +4,14 @@
 //! Never: the store, a door, or a decision about the conversation.
 
 pub mod acp;
+mod calls;
 mod environment;
 mod json;
 pub mod keeper;
 mod known;
 mod process;
 mod rpc;
+mod running;
 mod words;
 
 pub use known::{KnownAcp, known};

@@ -1,9 +1,10 @@
-//! JSON-RPC lines as agents write them, with or without the version field.
+//! JSON-RPC lines, as agents write them and as they want to be written to: with the version field or without.
 //!
 //! Never: an error for a line; what is no JSON-RPC is told apart and kept.
 
 use crate::json::{Object, Value};
 use everkept_core::Json;
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 /// Anything else an agent may write as an id of its own is echoed, never understood.
@@ -80,6 +81,59 @@ impl RpcError {
             message.extend(detail.chars().take(MAX_DETAIL));
         }
         Self { code, message }
+    }
+}
+
+/// Writes our side.
+#[derive(Debug, Clone, Copy)]
+pub struct Writer {
+    version: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Message<'a, T> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jsonrpc: Option<&'static str>,
+    #[serde(flatten)]
+    body: Body<'a, T>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Body<'a, T> {
+    Request { id: RequestId, method: &'a str, params: T },
+    Notification { method: &'a str, params: T },
+    Result { id: &'a RawValue, result: T },
+    Error { id: &'a RawValue, error: T },
+}
+
+const METHOD_NOT_FOUND: i32 = -32601;
+
+impl Writer {
+    pub const VERSION_2: Self = Self { version: Some("2.0") };
+
+    pub fn request(self, id: RequestId, method: &str, params: impl Serialize) -> Vec<u8> {
+        self.line(Body::Request { id, method, params })
+    }
+
+    pub fn notification(self, method: &str, params: impl Serialize) -> Vec<u8> {
+        self.line(Body::Notification { method, params })
+    }
+
+    pub fn result(self, id: &RawValue, result: impl Serialize) -> Vec<u8> {
+        self.line(Body::Result { id, result })
+    }
+
+    pub fn method_not_found(self, id: &RawValue, method: &str) -> Vec<u8> {
+        let error = serde_json::json!({ "code": METHOD_NOT_FOUND, "message": format!("{method} is not served here") });
+        self.line(Body::Error { id, error })
+    }
+
+    fn line(self, body: Body<'_, impl Serialize>) -> Vec<u8> {
+        let message = Message { jsonrpc: self.version, body };
+        let mut bytes = serde_json::to_vec(&message).expect("our own messages have string keys only");
+        bytes.push(b'\n');
+        bytes
     }
 }
 

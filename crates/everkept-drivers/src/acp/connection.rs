@@ -1,39 +1,33 @@
-//! An open agent session: orders in, what the agent says out, one prompt at a time.
+//! An open agent session in the protocol's words: orders become requests, what the agent says is told.
 //!
-//! It waits in one place for whichever comes first: an order, a line, room to write, or room in the output. A reader
-//! that is slow holds the agent back and loses nothing; an agent that does not read holds up nobody.
 //! Never: a question that outlives its prompt, or two ends of one prompt.
 
 use super::{
+    RPC,
     convert::{self, Accepts},
     opening::ModelSetting,
-    wire,
 };
 use crate::{
     json::{self, Object, Value},
-    process::{Heard, MAX_LINE_BYTES, Process},
     rpc::{Incoming, RequestId, RpcError},
+    running::{Conversation, Ends},
 };
 use bytes::Bytes;
-use everkept_agent::{AgentFault, AgentFaultKind, Done, Order, Output, Prompt};
+use everkept_agent::{Done, Order, Output, Prompt};
 use everkept_core::{AgentRaw, AgentSessionId, Json, ModelName, Said, TurnId, Usage};
 use serde_json::{json, value::RawValue};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use tokio::sync::{mpsc, oneshot};
+use std::collections::{BTreeMap, BTreeSet};
+use tokio::sync::oneshot;
 
-/// More than this unread by the agent, and its own lines wait too: it would have us hold its answers for ever.
-const MAX_UNREAD: usize = 64 * 1024 * 1024;
 /// What some agents answer a cancelled prompt with.
 const REQUEST_CANCELLED: &str = "-32800";
 
-pub struct Running {
-    process: Process,
+pub struct Dialogue {
+    ends: Ends,
     session: AgentSessionId,
     model: ModelSetting,
     accepts: Accepts,
     last_id: RequestId,
-    /// Said and not yet taken.
-    queue: VecDeque<Output>,
     prompt: Option<RunningPrompt>,
     setting_model: BTreeMap<RequestId, oneshot::Sender<bool>>,
     /// What the agent session cost before the running prompt; none where the agent has not said.
@@ -51,72 +45,18 @@ struct RunningPrompt {
     usage: Usage,
 }
 
-enum Next {
-    Order(Option<Order>),
-    Heard(Heard),
-    Taken,
-    NobodyListens,
-}
-
-impl Running {
-    /// `fresh` is a session that has cost nothing yet; `said` is what was said while it was opened.
-    pub fn new(
-        process: Process,
-        session: AgentSessionId,
-        model: ModelSetting,
-        accepts: Accepts,
-        last_id: RequestId,
-        fresh: bool,
-        said: Output,
-    ) -> Self {
-        Self {
-            process,
-            session,
-            model,
-            accepts,
-            last_id,
-            queue: VecDeque::from([said]),
-            prompt: None,
-            setting_model: BTreeMap::new(),
-            cost_before: None,
-            cost: fresh.then_some(0),
-        }
+impl Conversation for Dialogue {
+    fn ends(&mut self) -> &mut Ends {
+        &mut self.ends
     }
 
-    pub async fn run(mut self, mut orders: mpsc::Receiver<Order>, output: mpsc::Sender<Output>) {
-        loop {
-            match self.next(&mut orders, &output).await {
-                Next::Order(Some(order)) => self.obey(order),
-                Next::Order(None) | Next::NobodyListens => break,
-                Next::Taken => {}
-                Next::Heard(Heard::Line(line)) => self.hear(line),
-                Next::Heard(Heard::End) => return self.gone(None, &output).await,
-                Next::Heard(Heard::LineTooLong) => {
-                    let message = format!("a line of more than {MAX_LINE_BYTES} bytes");
-                    return self.gone(Some((AgentFaultKind::Protocol, message)), &output).await;
-                }
-            }
-        }
-        self.process.end().await;
+    fn session(&self) -> &AgentSessionId {
+        &self.session
     }
 
-    async fn next(&mut self, orders: &mut mpsc::Receiver<Order>, output: &mpsc::Sender<Output>) -> Next {
-        let want_line = self.queue.is_empty() && self.process.unread() < MAX_UNREAD;
-        tokio::select! {
-            biased;
-            order = orders.recv() => Next::Order(order),
-            room = output.reserve(), if !self.queue.is_empty() => match room {
-                Ok(room) => {
-                    room.send(self.queue.pop_front().expect("there was something to say"));
-                    Next::Taken
-                }
-                Err(_) => Next::NobodyListens,
-            },
-            heard = self.process.hear(want_line) => Next::Heard(heard),
-        }
+    fn is_prompted(&self) -> bool {
+        self.prompt.is_some()
     }
-
-    // Orders.
 
     fn obey(&mut self, order: Order) {
         match order {
@@ -126,54 +66,6 @@ impl Running {
             Order::SetModel { model, done } => self.set_model(&model, done),
         }
     }
-
-    fn begin(&mut self, prompt: &Prompt) {
-        let params = json!({ "sessionId": self.session, "prompt": convert::blocks(prompt, self.accepts) });
-        let id = self.request("session/prompt", params);
-        self.cost_before = self.cost;
-        let (turn, asked) = (prompt.turn, BTreeSet::new());
-        self.prompt = Some(RunningPrompt { id, turn, cancelled: false, asked, usage: Usage::default() });
-    }
-
-    fn cancel(&mut self) {
-        let Some(prompt) = &mut self.prompt else { return };
-        prompt.cancelled = true;
-        let asked = std::mem::take(&mut prompt.asked);
-        self.process.post(&wire::notification("session/cancel", json!({ "sessionId": self.session })));
-        for request in asked {
-            self.settle(&request, None);
-        }
-    }
-
-    /// An answer to what is not asked any more is nobody's.
-    fn answer(&mut self, request: &str, option: Option<&str>) {
-        if self.prompt.as_mut().is_some_and(|prompt| prompt.asked.remove(request)) {
-            self.settle(request, option);
-        }
-    }
-
-    fn settle(&mut self, request: &str, option: Option<&str>) {
-        let id: &RawValue = serde_json::from_str(request).expect("the id was read from JSON");
-        self.process.post(&wire::result(id, convert::outcome(option)));
-    }
-
-    fn set_model(&mut self, model: &ModelName, done: oneshot::Sender<bool>) {
-        match self.model.request(&self.session, model) {
-            Some((method, params)) => {
-                let id = self.request(method, params);
-                self.setting_model.insert(id, done);
-            }
-            None => _ = done.send(false),
-        }
-    }
-
-    fn request(&mut self, method: &str, params: serde_json::Value) -> RequestId {
-        self.last_id += 1;
-        self.process.post(&wire::request(self.last_id, method, params));
-        self.last_id
-    }
-
-    // Lines.
 
     fn hear(&mut self, line: Bytes) {
         let text = json::text(&line);
@@ -196,12 +88,79 @@ impl Running {
         };
         // Between prompts, what is said belongs to no turn: late replays, lists of commands.
         let said = if self.prompt.is_some() { said } else { Vec::new() };
-        self.queue.push_back(Output::Said { raw: line, said });
+        self.ends.tell(Output::Said { raw: line, said });
     }
+}
+
+impl Dialogue {
+    /// `fresh` is a session that has cost nothing yet.
+    pub fn new(ends: Ends, session: AgentSessionId, model: ModelSetting, accepts: Accepts, last_id: RequestId, fresh: bool) -> Self {
+        Self {
+            ends,
+            session,
+            model,
+            accepts,
+            last_id,
+            prompt: None,
+            setting_model: BTreeMap::new(),
+            cost_before: None,
+            cost: fresh.then_some(0),
+        }
+    }
+
+    // Orders.
+
+    fn begin(&mut self, prompt: &Prompt) {
+        let params = json!({ "sessionId": self.session, "prompt": convert::blocks(prompt, self.accepts) });
+        let id = self.request("session/prompt", params);
+        self.cost_before = self.cost;
+        let (turn, asked) = (prompt.turn, BTreeSet::new());
+        self.prompt = Some(RunningPrompt { id, turn, cancelled: false, asked, usage: Usage::default() });
+    }
+
+    fn cancel(&mut self) {
+        let Some(prompt) = &mut self.prompt else { return };
+        prompt.cancelled = true;
+        let asked = std::mem::take(&mut prompt.asked);
+        self.ends.post(&RPC.notification("session/cancel", json!({ "sessionId": self.session })));
+        for request in asked {
+            self.settle(&request, None);
+        }
+    }
+
+    /// An answer to what is not asked any more is nobody's.
+    fn answer(&mut self, request: &str, option: Option<&str>) {
+        if self.prompt.as_mut().is_some_and(|prompt| prompt.asked.remove(request)) {
+            self.settle(request, option);
+        }
+    }
+
+    fn settle(&mut self, request: &str, option: Option<&str>) {
+        let id: &RawValue = serde_json::from_str(request).expect("the id was read from JSON");
+        self.ends.post(&RPC.result(id, convert::outcome(option)));
+    }
+
+    fn set_model(&mut self, model: &ModelName, done: oneshot::Sender<bool>) {
+        match self.model.request(&self.session, model) {
+            Some((method, params)) => {
+                let id = self.request(method, params);
+                self.setting_model.insert(id, done);
+            }
+            None => _ = done.send(false),
+        }
+    }
+
+    fn request(&mut self, method: &str, params: serde_json::Value) -> RequestId {
+        self.last_id += 1;
+        self.ends.post(&RPC.request(self.last_id, method, params));
+        self.last_id
+    }
+
+    // Lines.
 
     fn asked(&mut self, id: &RawValue, method: &str, params: &Object<'_>, line: &str) -> Vec<Said> {
         if method != "session/request_permission" {
-            self.process.post(&wire::method_not_found(id, method));
+            self.ends.post(&RPC.method_not_found(id, method));
             return vec![whole(line)];
         }
         match &mut self.prompt {
@@ -260,32 +219,14 @@ impl Running {
                 let result = result.object();
                 let usage = Usage { cost_usd_micros: prompt.usage.cost_usd_micros, ..convert::usage(&result) };
                 if usage != prompt.usage {
-                    self.queue.push_back(Output::Said { raw: Bytes::new(), said: vec![Said::Usage(usage)] });
+                    self.ends.tell(Output::Said { raw: Bytes::new(), said: vec![Said::Usage(usage)] });
                 }
                 convert::done(&result)
             }
             Err(error) if prompt.cancelled || error.code == REQUEST_CANCELLED => Done::Cancelled,
             Err(error) => Done::Failed { code: error.code, message: error.message },
         };
-        self.queue.push_back(Output::Done { raw, done });
-    }
-
-    /// Whatever was said before is handed over first.
-    async fn gone(mut self, because: Option<(AgentFaultKind, String)>, output: &mpsc::Sender<Output>) {
-        let doing = if self.prompt.is_some() { "answering in" } else { "keeping" };
-        let (doing, may_have_happened) = (format!("{doing} agent session {}", self.session), self.prompt.is_some());
-        let fault = match because {
-            Some((kind, message)) => {
-                self.process.end().await;
-                AgentFault { kind, doing, message, retryable: true, may_have_happened }
-            }
-            None => self.process.fault(doing, may_have_happened).await,
-        };
-        for said in self.queue.into_iter().chain([Output::Gone(fault)]) {
-            if output.send(said).await.is_err() {
-                return;
-            }
-        }
+        self.ends.tell(Output::Done { raw, done });
     }
 }
 

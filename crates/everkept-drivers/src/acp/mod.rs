@@ -7,12 +7,16 @@
 mod connection;
 mod convert;
 mod opening;
-mod wire;
 
-use crate::process::{Process, Program, open_in_time};
+use crate::{
+    process::{Process, Program, open_in_time},
+    rpc::Writer,
+};
 use everkept_agent::{Abilities, Agent, AgentFault, BoxFuture, Open, Opened};
 use opening::Opening;
 use std::sync::{Arc, Mutex};
+
+const RPC: Writer = Writer::VERSION_2;
 
 pub struct AcpAgent {
     program: Arc<Program>,

@@ -1,35 +1,28 @@
 //! From a started process to an open agent session: initialize, then new, resume, load or fork, then the model.
 //!
-//! One request at a time; whatever else is said meanwhile, a replay above all, is kept as bytes and is nothing of a turn.
 //! Never: a second way to a session when the first was refused.
 
 use super::{
-    connection::Running,
+    RPC,
+    connection::Dialogue,
     convert::{self, Accepts},
-    wire,
 };
 use crate::{
-    json::{self, Object, Value},
-    process::{Heard, MAX_LINE_BYTES, Process},
-    rpc::{Incoming, RequestId, RpcError},
+    calls::{Calls, Refused},
+    json::{Object, Value},
+    process::Process,
+    rpc::RpcError,
+    running::{self, Ends},
 };
-use bytes::{Bytes, BytesMut};
-use everkept_agent::{Abilities, AgentFault, AgentFaultKind, Connection, ORDER_QUEUE, OUTPUT_QUEUE, Open, OpenSession, Opened, Output};
+use everkept_agent::{Abilities, AgentFault, AgentFaultKind, Open, OpenSession, Opened};
 use everkept_core::{AgentSessionId, ModelName};
-use serde_json::{Value as Owned, json};
+use serde_json::{Value as Owned, json, value::RawValue};
 use std::path::Path;
-use tokio::sync::mpsc;
 
 const PROTOCOL_VERSION: u64 = 1;
-/// Of a replay, what is kept; it is a copy of what was kept when it was said.
-const MAX_REPLAY_BYTES: usize = 64 * 1024 * 1024;
 
 pub struct Opening<'a> {
-    process: Process,
-    name: &'a str,
-    last_id: RequestId,
-    /// All that was said so far.
-    said: BytesMut,
+    calls: Calls<'a>,
 }
 
 /// What an agent says of itself.
@@ -52,17 +45,9 @@ pub enum ModelSetting {
     Nothing,
 }
 
-/// The answer's own line, and where in it to read.
-struct Answer(Bytes);
-
-enum Refused {
-    Fault(AgentFault),
-    Error(RpcError),
-}
-
 impl<'a> Opening<'a> {
     pub fn new(process: Process, name: &'a str) -> Self {
-        Self { process, name, last_id: 0, said: BytesMut::new() }
+        Self { calls: Calls::new(process, name, RPC, refuse) }
     }
 
     pub async fn open(mut self, open: Open, learn: impl Fn(Abilities)) -> Result<Opened, AgentFault> {
@@ -75,13 +60,11 @@ impl<'a> Opening<'a> {
             Some(model) => Some(self.set_model(&session, &setting, model).await?),
             None => None,
         };
-        let (orders, orders_in) = mpsc::channel(ORDER_QUEUE);
-        let (output_out, output) = mpsc::channel(OUTPUT_QUEUE);
         let fresh = open.session == OpenSession::New;
-        let said = Output::Said { raw: self.said.freeze(), said: Vec::new() };
-        let running = Running::new(self.process, session.clone(), setting, introduced.accepts, self.last_id, fresh, said);
-        tokio::spawn(running.run(orders_in, output_out));
-        Ok(Opened { agent_session: session, abilities, model_set, connection: Connection { orders, output } })
+        let (process, last_id, said) = self.calls.end();
+        let ends = Ends::new(process, said);
+        let connection = running::begin(Dialogue::new(ends, session.clone(), setting, introduced.accepts, last_id, fresh));
+        Ok(Opened { agent_session: session, abilities, model_set, connection })
     }
 
     async fn initialize(&mut self) -> Result<Introduced, AgentFault> {
@@ -90,12 +73,12 @@ impl<'a> Opening<'a> {
             "clientCapabilities": { "fs": { "readTextFile": false, "writeTextFile": false }, "terminal": false },
             "clientInfo": { "name": "everkept", "title": "Everkept", "version": env!("CARGO_PKG_VERSION") },
         });
-        let answer = self.call("initialize", params).await.map_err(|refused| self.refused("initializing", refused))?;
+        let answer = self.calls.call("initialize", params).await.map_err(|refused| self.calls.refused("initializing", refused))?;
         answer.read(|result| {
             let version = result.get("protocolVersion").and_then(Value::number);
             if version != Some(PROTOCOL_VERSION) {
                 let spoken = version.map_or("no version at all".to_owned(), |version| format!("version {version}"));
-                return Err(self.fault(AgentFaultKind::Protocol, "initializing", format!("speaks {spoken} of the protocol, not 1")));
+                return Err(self.calls.fault(AgentFaultKind::Protocol, "initializing", format!("speaks {spoken} of the protocol, not 1")));
             }
             Ok(Introduced::read(&result.object("agentCapabilities")))
         })
@@ -119,93 +102,35 @@ impl<'a> Opening<'a> {
         if let Some(id) = asked {
             params["sessionId"] = json!(id);
         }
-        let answer = match self.call(method, params).await {
+        let answer = match self.calls.call(method, params).await {
             Ok(answer) => answer,
             Err(Refused::Error(error)) if asked.is_some() && means_unknown(&error) => {
-                return Err(self.fault(AgentFaultKind::UnknownSession, method, error.message));
+                return Err(self.calls.fault(AgentFaultKind::UnknownSession, method, error.message));
             }
-            Err(refused) => return Err(self.refused(method, refused)),
+            Err(refused) => return Err(self.calls.refused(method, refused)),
         };
-        answer.read(|result| Ok((self.session_id(session, method, result)?, ModelSetting::read(result))))
-    }
-
-    /// The id that was asked for, or the one the agent gave a new session.
-    fn session_id(&self, session: &OpenSession, method: &str, result: &Object<'_>) -> Result<AgentSessionId, AgentFault> {
-        let given = result.text("sessionId").map(AgentSessionId::new).transpose();
-        let given = given.map_err(|refusal| self.fault(AgentFaultKind::Protocol, method, refusal.to_string()))?;
-        match (session, given) {
-            (OpenSession::New | OpenSession::Fork(_), None) => {
-                Err(self.fault(AgentFaultKind::Protocol, method, "the agent named no session id".into()))
-            }
-            (OpenSession::New, Some(given)) => Ok(given),
-            (OpenSession::Fork(parent), Some(given)) if given != *parent => Ok(given),
-            (OpenSession::Fork(_), Some(_)) => {
-                Err(self.fault(AgentFaultKind::Protocol, method, "the fork has its parent's session id".into()))
-            }
-            (OpenSession::Resume(asked), None) => Ok(asked.clone()),
-            (OpenSession::Resume(asked), Some(given)) if given == *asked => Ok(given),
-            (OpenSession::Resume(_), Some(given)) => {
-                Err(self.fault(AgentFaultKind::UnknownSession, method, format!("the agent opened {given} instead")))
-            }
-        }
+        answer.read(|result| Ok((self.calls.session_id(session, method, result.text("sessionId"))?, ModelSetting::read(result))))
     }
 
     async fn set_model(&mut self, session: &AgentSessionId, setting: &ModelSetting, model: &ModelName) -> Result<bool, AgentFault> {
         let Some((method, params)) = setting.request(session, model) else { return Ok(false) };
-        match self.call(method, params).await {
+        match self.calls.call(method, params).await {
             Ok(_) => Ok(true),
             Err(Refused::Error(_)) => Ok(false),
-            Err(refused) => Err(self.refused(method, refused)),
-        }
-    }
-
-    async fn call(&mut self, method: &str, params: Owned) -> Result<Answer, Refused> {
-        self.last_id += 1;
-        self.process.post(&wire::request(self.last_id, method, params));
-        loop {
-            let line = match self.process.hear(true).await {
-                Heard::Line(line) => line,
-                Heard::End => return Err(Refused::Fault(self.process.fault(self.doing(method), false).await)),
-                Heard::LineTooLong => {
-                    let message = format!("a line of more than {MAX_LINE_BYTES} bytes");
-                    return Err(Refused::Fault(self.fault(AgentFaultKind::Protocol, method, message)));
-                }
-            };
-            if self.said.len() + line.len() <= MAX_REPLAY_BYTES {
-                self.said.extend_from_slice(&line);
-            }
-            let text = json::text(&line);
-            match Incoming::read(&text) {
-                Incoming::Answer { id, answer } if id == self.last_id => {
-                    return answer.map(|result| Answer(Bytes::copy_from_slice(result.0.get().as_bytes()))).map_err(Refused::Error);
-                }
-                // No turn runs, so nobody may be asked.
-                Incoming::Request { id, method, .. } if method == "session/request_permission" => {
-                    self.process.post(&wire::result(id, convert::outcome(None)));
-                }
-                Incoming::Request { id, method, .. } => self.process.post(&wire::method_not_found(id, &method)),
-                Incoming::Answer { .. } | Incoming::Notification { .. } | Incoming::Stray(_) | Incoming::Noise(_) => {}
-            }
+            Err(refused) => Err(self.calls.refused(method, refused)),
         }
     }
 
     fn unable(&self, doing: &str) -> AgentFault {
-        self.fault(AgentFaultKind::Refused, doing, "the agent says that it cannot".into())
+        self.calls.fault(AgentFaultKind::Refused, doing, "the agent says that it cannot".into())
     }
+}
 
-    fn refused(&self, doing: &str, refused: Refused) -> AgentFault {
-        match refused {
-            Refused::Fault(fault) => fault,
-            Refused::Error(error) => self.fault(AgentFaultKind::Refused, doing, format!("{} ({})", error.message, error.code)),
-        }
-    }
-
-    fn fault(&self, kind: AgentFaultKind, doing: &str, message: String) -> AgentFault {
-        AgentFault { kind, doing: self.doing(doing), message, retryable: false, may_have_happened: false }
-    }
-
-    fn doing(&self, doing: &str) -> String {
-        format!("{doing} with {}", self.name)
+/// No turn runs, so nobody may be asked.
+fn refuse(id: &RawValue, method: &str) -> Vec<u8> {
+    match method {
+        "session/request_permission" => RPC.result(id, convert::outcome(None)),
+        _ => RPC.method_not_found(id, method),
     }
 }
 
@@ -251,12 +176,5 @@ impl ModelSetting {
             Self::Method => Some(("session/set_model", json!({ "sessionId": session, "modelId": model }))),
             Self::Nothing => None,
         }
-    }
-}
-
-impl Answer {
-    fn read<T>(&self, read: impl FnOnce(&Object<'_>) -> T) -> T {
-        let raw = serde_json::from_slice(&self.0).expect("it was cut out of JSON");
-        read(&Value(raw).object())
     }
 }
