@@ -9,6 +9,7 @@ mod environment;
 mod json;
 pub mod keeper;
 mod known;
+pub mod model;
 mod process;
 mod rpc;
 mod running;

@@ -18,7 +18,7 @@ pub fn of_history(messages: &[Message]) -> String {
             Role::System => "system",
         };
         text.push_str(&format!("\n\n{who}:"));
-        message.parts.iter().for_each(|part| remember(&mut text, part));
+        message.parts.iter().filter_map(of_part).for_each(|part| text.push_str(&format!("\n{part}")));
     }
     text.push_str("\n\n");
     text.push_str(HISTORY_ENDS);
@@ -33,12 +33,17 @@ pub fn of_file(name: &str, media_type: &str, bytes: &[u8]) -> String {
     }
 }
 
+/// A message to an agent that takes messages one by one.
+pub fn of_message(message: &Message) -> String {
+    message.parts.iter().filter_map(of_part).collect::<Vec<_>>().join("\n")
+}
+
 /// Reasoning is the agent's own and stays with it.
-fn remember(history: &mut String, part: &Part) {
+fn of_part(part: &Part) -> Option<String> {
     match part {
-        Part::Text { text, .. } => history.push_str(&format!("\n{text}")),
-        Part::Reasoning { .. } => {}
-        Part::Tool(tool) => history.push_str(&format!("\n[used {}: {}]", tool.name, tool.title.as_deref().unwrap_or(&tool.call))),
-        Part::File(file) => history.push_str(&format!("\n[attached {}]", file.name.as_deref().unwrap_or("a file"))),
+        Part::Text { text, .. } => Some(text.clone()),
+        Part::Reasoning { .. } => None,
+        Part::Tool(tool) => Some(format!("[used {}: {}]", tool.name, tool.title.as_deref().unwrap_or(&tool.call))),
+        Part::File(file) => Some(format!("[attached {}]", file.name.as_deref().unwrap_or("a file"))),
     }
 }
