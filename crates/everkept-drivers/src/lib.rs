@@ -5,6 +5,7 @@
 
 pub mod acp;
 mod calls;
+pub mod claude;
 mod environment;
 mod json;
 pub mod keeper;

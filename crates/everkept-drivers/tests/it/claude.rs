@@ -1,0 +1,69 @@
+//! The real Claude Code, against the fake model: what no script of ours can promise for it.
+
+use crate::{
+    support::{Talk, program},
+    world::World,
+};
+use everkept_agent::{
+    AgentFaultKind, OpenSession,
+    conformance::{self, Script},
+};
+use everkept_core::{ModelName, Said};
+use everkept_drivers::claude::ClaudeAgent;
+use std::{collections::BTreeMap, fs, sync::Arc};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_claude_code_is_an_agent() {
+    let world = World::new();
+    let script = Script {
+        directory: world.directory(),
+        plain: "hello there".into(),
+        tool: Some("use it TOOL".into()),
+        ask: Some("may it TOOL".into()),
+        long: Some("take your time SLOW".into()),
+        fail: Some("now FAIL".into()),
+        crash: None,
+        model: Some(ModelName::new("anthropic/claude-other").unwrap()),
+        unknown_session: "01234567-89ab-7def-8123-456789abcdef".into(),
+    };
+    conformance::run(Arc::new(claude(&world)), &script).await;
+    // Allowed twice; what was refused or cancelled did not run.
+    assert_eq!(fs::read_to_string(world.directory().join("tool.log")).unwrap(), "tool-ran\ntool-ran\n");
+    assert_eq!(world.processes(), [] as [i32; 0], "nothing of it is left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_claude_code_killed_in_mid_answer_resumes_its_own_session() {
+    let world = World::new();
+    let agent = claude(&world);
+    let mut talk = Talk::open(&agent, &world.directory(), OpenSession::New).await;
+    assert_eq!(talk.prompt("remember the roof").await.text(), "reply 1 to: remember the roof");
+    talk.begin("take your time SLOW").await;
+    talk.hear_until(|said| matches!(said, Said::Text { text, .. } if text.contains("word-"))).await;
+    let [pid] = world.processes()[..] else { panic!("one Claude Code runs") };
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+    let heard = talk.hear_out().await;
+    let fault = heard.fault();
+    assert_eq!((fault.kind, fault.may_have_happened), (AgentFaultKind::Exited, true), "{fault}");
+    assert_eq!(world.processes(), [] as [i32; 0], "nothing of it is left");
+
+    let mut again = Talk::open(&agent, &world.directory(), OpenSession::Resume(talk.session())).await;
+    assert_eq!(again.session(), talk.session());
+    assert_eq!(again.prompt("and now").await.text(), "reply 3 to: and now");
+    let prompts = world.last_prompts();
+    assert_eq!(prompts, ["remember the roof", "take your time SLOW", "and now"], "what the model was sent");
+    again.end().await;
+    assert_eq!(world.processes(), [] as [i32; 0], "nothing of it is left");
+}
+
+fn claude(world: &World) -> ClaudeAgent {
+    let mut env: BTreeMap<String, String> =
+        ["DISABLE_AUTOUPDATER", "DISABLE_TELEMETRY", "DISABLE_ERROR_REPORTING", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"]
+            .map(|name| (name.to_owned(), "1".to_owned()))
+            .into();
+    env.insert("HOME".into(), world.home().to_str().unwrap().into());
+    env.insert("ANTHROPIC_BASE_URL".into(), world.url.clone());
+    env.insert("ANTHROPIC_API_KEY".into(), "none".into());
+    env.insert("ANTHROPIC_MODEL".into(), "claude-fake".into());
+    ClaudeAgent::new(program("claude", &[World::installed("claude").to_str().unwrap()], env))
+}
