@@ -5,6 +5,7 @@
 mod acp;
 mod claude;
 mod keeper;
+mod model;
 mod opencode;
 mod scripted;
 mod support;
