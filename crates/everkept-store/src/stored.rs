@@ -70,6 +70,6 @@ pub fn decode(bytes: &[u8]) -> Result<(u64, Event), DecodeError> {
 
 /// RFC 3339 in UTC with microseconds; a time that no calendar has is shown as the nearest one.
 fn rfc3339(at: Timestamp) -> impl std::fmt::Display {
-    let nearest = if at.0 < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
+    let nearest = if at.0.is_negative() { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
     jiff::Timestamp::from_microsecond(at.0).unwrap_or(nearest)
 }

@@ -169,7 +169,7 @@ pub async fn chain_at<T: Tx>(tx: &mut T, session: SessionId, seq: u64) -> Result
     if seq == 0 {
         return Ok((!segments.is_empty()).then_some(CHAIN_START));
     }
-    let Some(at) = segments.iter().position(|segment| segment.from < seq && seq <= segment.to) else { return Ok(None) };
+    let Some(at) = segments.iter().position(|segment| seq <= segment.to) else { return Ok(None) };
     let log = &segments[at].log;
     let sql = "SELECT seq, count, chain, body FROM event WHERE log = $1 AND seq >= $2 ORDER BY seq LIMIT 1";
     let Some(mut row) = tx.rows(sql, &[log.into(), int(seq)]).await?.pop() else { return Ok(None) };

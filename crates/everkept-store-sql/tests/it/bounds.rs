@@ -1,7 +1,7 @@
 //! What the store holds to whoever writes to it: how large an event may be, and that what is over goes piece by piece.
 
 use crate::{open, raw};
-use everkept_core::{Body, MAX_EVENT_BYTES, PartDelta, TextKind, Timestamp, TurnId};
+use everkept_core::{Body, Command, MAX_EVENT_BYTES, PartDelta, TextKind, Timestamp, TurnId};
 use everkept_store::{
     CommitFault, Problem, Store, StoreFault, StoredEvent,
     conformance::{Hand, block_on, hand::id},
@@ -16,7 +16,7 @@ fn an_event_of_the_largest_size_is_kept_and_a_larger_one_is_refused() {
         let mut hand = Hand::new(&store);
         let session = hand.create(None).await;
         let turn: TurnId = hand.fresh(TurnId::PREFIX);
-        let mut event = hand.decide(session, everkept_core::Command::ClearContext).unwrap().remove(0);
+        let mut event = hand.decide(session, Command::ClearContext).unwrap().remove(0);
         let delta = |text| PartDelta { message: id("msg_", 1), part: id("prt_", 1), kind: TextKind::Text, text };
         (event.turn, event.body) = (Some(turn), Body::PartDelta(delta(String::new())));
         let rest = MAX_EVENT_BYTES - encode(&event, 2).len();
@@ -60,4 +60,23 @@ fn answers_whose_time_is_over_are_forgotten_to_the_last_and_no_others() {
         kept(1_000, Some(9));
         assert_eq!((store.forget_expired().await.unwrap(), left()), (false, 5), "there may be more");
     });
+}
+
+#[test]
+fn d8_a_purge_takes_everything_however_much_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let mut hand = Hand::new(&store);
+    let session = block_on(hand.create(None));
+    block_on(hand.act(session, Command::DeleteSession { keep_ms: Some(0) }));
+    let file = raw(directory.path());
+    let sql = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1300)
+        INSERT INTO raw (session, turn, place, size, bytes) SELECT ?1, zeroblob(16), n, 1, x'00' FROM n";
+    assert_eq!(file.execute(sql, [session.0.as_bytes()]), Ok(1_300));
+    assert!(block_on(store.purge(session, Timestamp(i64::MAX))).unwrap());
+    for table in ["raw", "event", "log", "purging"] {
+        let left: u32 = file.query_row(&format!("SELECT COUNT(*) FROM {table}"), [], |row| row.get(0)).unwrap();
+        assert_eq!(left, 0, "{table}");
+    }
+    assert_eq!(block_on(store.due(Timestamp(i64::MAX), 9)).unwrap(), []);
 }

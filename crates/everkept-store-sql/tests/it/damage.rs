@@ -3,8 +3,8 @@
 use crate::{furnish, open, raw};
 use everkept_core::SessionId;
 use everkept_store::{
-    Damage, EventsQuery, Place, Problem, Report, Store, StoreFault,
-    conformance::{block_on, log},
+    CommitFault, Damage, EventsQuery, LogWrite, Place, Problem, Report, Store, StoreFault,
+    conformance::{Hand, block_on, hand::session_id, log},
     verify,
 };
 use everkept_store_sql::SqliteStore;
@@ -121,4 +121,17 @@ fn d6_a_missing_event_a_broken_chain_and_a_wrong_row_are_found() {
             assert_eq!(found[0], expected, "{change}");
         }
     }
+}
+
+#[test]
+fn d6_nothing_is_forked_at_an_event_that_is_missing() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let (session, _) = block_on(furnish(&store));
+    let hand = Hand::new(&store);
+    let child = session_id(900);
+    let fork = LogWrite { session: child, expected_head: 5, fence: 1, fork_of: Some((session, 5)), events: vec![], records: vec![] };
+    assert_eq!(raw(directory.path()).execute("DELETE FROM event WHERE log = ?1 AND seq = 5", params![key(session)]), Ok(1));
+    let fault = block_on(hand.refused(hand.commit_of(vec![fork])));
+    assert!(matches!(fault, CommitFault::Conflict { session } if session == child), "{fault:?}");
 }

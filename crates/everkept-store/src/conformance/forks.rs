@@ -5,7 +5,7 @@ use super::{
     hand::{Hand, id, log},
     ok,
 };
-use crate::{CommitFault, EventsQuery, LogWrite, PlaceQuery, Store};
+use crate::{CHAIN_START, CommitFault, EventsQuery, LogWrite, PlaceQuery, Store, link};
 use everkept_core::{Command, Cut, MAX_DELTA_BYTES, MessageRecord, Record, Role, SessionId, TurnId, TurnRecord};
 
 fn all(session: SessionId) -> PlaceQuery {
@@ -125,12 +125,31 @@ pub async fn a_row_of_what_is_inherited_stays_in_the_log_it_was_written_to(store
     assert_eq!(ok(crate::verify(&*store, &mut |_| {})).await.damages, []);
 }
 
+pub async fn d6_a_fork_goes_on_from_the_chain_at_its_cut_wherever_that_is(stores: &impl Stores) {
+    let store = stores.fresh();
+    let mut hand = Hand::new(&*store);
+    let parent = hand.create(None).await;
+    let turn = hand.talk(parent, "chained", &["a", "b", "c", "d"]).await;
+    ok(store.pack(parent, turn)).await;
+    let events = hand.decide(parent, Command::ClearContext).expect("a context can always be cleared");
+    let mut chain = CHAIN_START;
+    for (cut, event) in (0..).zip(log(&*store, parent).await) {
+        let child = hand.fresh(SessionId::PREFIX);
+        let fork_of = Some((parent, cut));
+        let write = LogWrite { session: child, expected_head: cut, fence: 1, fork_of, events: events.clone(), records: Vec::new() };
+        let own = ok(store.commit(hand.commit_of(vec![write]))).await.concat();
+        let (_, expected) = link(&chain, &own[0].bytes);
+        assert_eq!(ok(store.chains(child, cut, 1)).await, [(cut + 1, expected)], "after event {cut}");
+        (_, chain) = link(&chain, &event.bytes);
+    }
+}
+
 pub async fn a_fork_of_nothing_is_refused(stores: &impl Stores) {
     let store = stores.fresh();
     let mut hand = Hand::new(&*store);
     let parent = hand.create(None).await;
     let unknown = id(SessionId::PREFIX, 800);
-    for (from, cut) in [(unknown, 1), (parent, 5)] {
+    for (from, cut) in [(unknown, 0), (unknown, 1), (parent, 5)] {
         let child = hand.fresh(SessionId::PREFIX);
         let write =
             LogWrite { session: child, expected_head: cut, fence: 1, fork_of: Some((from, cut)), events: Vec::new(), records: Vec::new() };

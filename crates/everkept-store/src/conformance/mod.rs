@@ -62,6 +62,7 @@ macro_rules! conformance {
             a_fork_of_a_fork_reads_through_all_of_them,
             a_fork_shows_whole_turns_and_capped_messages_only,
             a_row_of_what_is_inherited_stays_in_the_log_it_was_written_to,
+            d6_a_fork_goes_on_from_the_chain_at_its_cut_wherever_that_is,
             a_fork_of_nothing_is_refused,
             sessions_are_listed_by_newest_activity,
             equal_activity_is_ordered_by_id_and_no_page_skips_one,
