@@ -45,6 +45,10 @@ impl<'a> Calls<'a> {
         (self.process, self.last_id, self.said.freeze())
     }
 
+    pub fn notify(&mut self, method: &str, params: Owned) {
+        self.process.post(&self.rpc.notification(method, params));
+    }
+
     pub async fn call(&mut self, method: &str, params: Owned) -> Result<Answer, Refused> {
         self.last_id += 1;
         self.process.post(&self.rpc.request(self.last_id, method, params));

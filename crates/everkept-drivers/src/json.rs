@@ -60,6 +60,10 @@ impl<'a> Object<'a> {
         serde_json::from_str(text).ok().map(Self)
     }
 
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     pub fn get(&self, key: &str) -> Option<Value<'a>> {
         self.0.get(key).filter(|value| value.get() != "null").map(|value| Value(value))
     }

@@ -6,6 +6,7 @@
 pub mod acp;
 mod calls;
 pub mod claude;
+pub mod codex;
 mod environment;
 mod json;
 pub mod keeper;

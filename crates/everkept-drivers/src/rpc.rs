@@ -111,6 +111,7 @@ const METHOD_NOT_FOUND: i32 = -32601;
 
 impl Writer {
     pub const VERSION_2: Self = Self { version: Some("2.0") };
+    pub const WITHOUT_VERSION: Self = Self { version: None };
 
     pub fn request(self, id: RequestId, method: &str, params: impl Serialize) -> Vec<u8> {
         self.line(Body::Request { id, method, params })

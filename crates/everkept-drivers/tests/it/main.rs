@@ -4,6 +4,7 @@
 
 mod acp;
 mod claude;
+mod codex;
 mod keeper;
 mod model;
 mod opencode;

@@ -1,0 +1,51 @@
+//! Codex by its own server: `codex app-server` over its standard input and output.
+//!
+//! One process serves one thread, which is the agent session. In which sandbox tools work and what they must ask for is
+//! for Codex's own configuration to say; what it asks becomes a question. The wire types are our own and tolerant, as
+//! those of the other drivers are.
+//! Never: a new thread where another was asked for, or a turn that the thread has taken already.
+
+mod connection;
+mod convert;
+mod opening;
+mod question;
+
+use crate::{
+    process::{Process, Program, open_in_time},
+    rpc::Writer,
+};
+use everkept_agent::{Abilities, Agent, AgentFault, BoxFuture, Open, Opened};
+use opening::Opening;
+use std::sync::Arc;
+
+/// Codex leaves the version out.
+const RPC: Writer = Writer::WITHOUT_VERSION;
+
+const ABILITIES: Abilities =
+    Abilities { resume: true, fork: true, cancel: true, ask_permission: true, set_model: true, report_usage: true, remember: true };
+
+pub struct CodexAgent {
+    program: Arc<Program>,
+}
+
+impl CodexAgent {
+    pub fn new(program: Program) -> Self {
+        Self { program: Arc::new(program) }
+    }
+}
+
+impl Agent for CodexAgent {
+    fn abilities(&self) -> Abilities {
+        ABILITIES
+    }
+
+    fn open(&self, open: Open) -> BoxFuture<Result<Opened, AgentFault>> {
+        let program = self.program.clone();
+        Box::pin(async move { open_in_time(&program.name, start(&program, open)).await })
+    }
+}
+
+async fn start(program: &Program, open: Open) -> Result<Opened, AgentFault> {
+    let process = Process::start(program, &open.directory)?;
+    Opening::new(process, &program.name).open(open).await
+}
