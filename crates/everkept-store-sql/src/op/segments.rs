@@ -6,7 +6,7 @@ use super::Stop;
 use crate::tx::{Tx, session_id};
 use everkept_core::SessionId;
 
-/// The events `from + 1 ..= to` of a session stand in `log`.
+/// The events `from + 1 ..= to` of a session stand in `log`; none where `to` is not beyond `from`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
     pub log: SessionId,
@@ -28,9 +28,7 @@ pub async fn segments<T: Tx>(tx: &mut T, session: SessionId) -> Result<Vec<Segme
     let mut to = OPEN;
     for row in tx.rows(sql, &[(&session).into()]).await? {
         let (log, from) = (session_id(row.fixed(0)?), row.number(1)?);
-        if to > from {
-            segments.push(Segment { log, from, to });
-        }
+        segments.push(Segment { log, from, to });
         to = to.min(from);
     }
     segments.reverse();

@@ -2,6 +2,9 @@
 //!
 //! Never writes over a file that is there, and never reports a copy that is not on disk.
 
+#[cfg(test)]
+mod tests;
+
 use super::{
     fault::{not_done, problem, sql_fault},
     files::{Files, SystemFiles},
