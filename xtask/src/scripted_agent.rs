@@ -327,13 +327,13 @@ fn kill_server() -> Result<()> {
 
 /// One file per session, one line per prompt it saw.
 #[derive(Default)]
-struct Sessions {
-    folder: PathBuf,
+pub struct Sessions {
+    pub folder: PathBuf,
 }
 
 impl Sessions {
     /// The name of a file that was not there.
-    fn begin(&self, seen: u64) -> Result<String> {
+    pub fn begin(&self, seen: u64) -> Result<String> {
         for n in 1.. {
             let id = format!("scripted-{n}");
             match OpenOptions::new().write(true).create_new(true).open(self.file(&id)) {
@@ -348,23 +348,23 @@ impl Sessions {
         bail!("no name is left for a session");
     }
 
-    fn has(&self, id: &str) -> bool {
+    pub fn has(&self, id: &str) -> bool {
         id.starts_with("scripted-") && !id.contains('/') && self.file(id).exists()
     }
 
-    fn count(&self, id: &str) -> Result<u64> {
+    pub fn count(&self, id: &str) -> Result<u64> {
         Ok(fs::read_to_string(self.file(id))?.lines().count() as u64)
     }
 
     /// Logged for the tests before it is counted, and counted before anything is done about it.
-    fn see(&self, id: &str, prompt: &str) -> Result<u64> {
+    pub fn see(&self, id: &str, prompt: &str) -> Result<u64> {
         let logged = json!({ "session": id, "text": prompt, "pid": std::process::id() });
         append(&self.folder.join("prompts.log"), &format!("{logged}\n"))?;
         append(&self.file(id), "prompt\n")?;
         self.count(id)
     }
 
-    fn model(&self, id: &str) -> Result<String> {
+    pub fn model(&self, id: &str) -> Result<String> {
         match fs::read_to_string(self.model_file(id)) {
             Ok(model) => Ok(model),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(MODELS[0].to_owned()),
@@ -372,7 +372,7 @@ impl Sessions {
         }
     }
 
-    fn set_model(&self, id: &str, model: &str) -> Result<()> {
+    pub fn set_model(&self, id: &str, model: &str) -> Result<()> {
         Ok(fs::write(self.model_file(id), model)?)
     }
 
@@ -386,7 +386,7 @@ impl Sessions {
 }
 
 /// One write, so that two processes never share a line.
-fn append(file: &Path, text: &str) -> Result<()> {
+pub fn append(file: &Path, text: &str) -> Result<()> {
     let mut file = OpenOptions::new().create(true).append(true).open(file)?;
     Ok(file.write_all(text.as_bytes())?)
 }
@@ -407,12 +407,12 @@ fn answer(id: &Value, answer: Answer) {
     });
 }
 
-fn say(message: &Value) {
+pub fn say(message: &Value) {
     write(message.to_string().as_bytes());
 }
 
 /// One line. Nobody listens any more: then there is nothing left to do.
-fn write(line: &[u8]) {
+pub fn write(line: &[u8]) {
     let mut out = io::stdout().lock();
     let end: &[u8] = if line.ends_with(b"\n") { b"" } else { b"\n" };
     if out.write_all(&[line, end].concat()).and_then(|()| out.flush()).is_err() {

@@ -9,5 +9,6 @@ mod keeper;
 mod model;
 mod opencode;
 mod scripted;
+mod scripted_codex;
 mod support;
 mod world;
