@@ -2,6 +2,9 @@
 //!
 //! Never: an unknown write error taken for a full disk. Only what is proved to be lack of space may be tried again.
 
+#[cfg(test)]
+mod tests;
+
 use crate::{op::Stop, tx::SqlFault};
 use everkept_store::{CommitFault, Problem, StoreFault};
 use rusqlite::{Error, ErrorCode, ffi};
