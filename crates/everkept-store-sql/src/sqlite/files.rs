@@ -2,6 +2,9 @@
 //!
 //! Never: anything that SQLite itself can do. Every file here is one that its VFS sees, too.
 
+#[cfg(test)]
+mod tests;
+
 use super::cache;
 use std::{
     fs::{self, File},

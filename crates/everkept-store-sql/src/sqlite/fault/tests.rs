@@ -30,6 +30,20 @@ fn every_error_of_sqlite_means_what_the_store_may_do_next() {
     assert!(!may_be_space(ffi::SQLITE_IOERR_FSYNC), "what a failed sync leaves is never known");
 }
 
+/// A write to `/dev/full` finds no space, and so does who tries whether a file can grow there.
+#[cfg(target_os = "linux")]
+#[test]
+fn d5_a_write_that_failed_where_no_file_can_grow_is_a_full_disk_and_a_sync_that_failed_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    for (code, full) in [(ffi::SQLITE_IOERR_WRITE, true), (ffi::SQLITE_IOERR_FSYNC, false)] {
+        std::os::unix::fs::symlink("/dev/full", directory.path().join("everkept.space")).unwrap();
+        let found = sql_fault(&Error::SqliteFailure(ffi::Error::new(code), None), directory.path());
+        assert_eq!(found == SqlFault::Full, full, "{found:?}");
+        // Only who tried has cleared up.
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), usize::from(!full));
+    }
+}
+
 #[test]
 fn the_first_failure_is_the_one_that_is_told() {
     let health = Health::default();
