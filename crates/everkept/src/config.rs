@@ -4,6 +4,7 @@
 
 use anyhow::{Context, anyhow};
 use everkept_core::{AgentName, ModelName};
+use everkept_drivers::model::Api;
 use serde::Deserialize;
 use std::{collections::BTreeMap, fs, io, ops::Range, path::Path};
 use toml::Spanned;
@@ -52,6 +53,7 @@ pub struct Agent {
 pub enum AgentKind {
     Demo,
     Acp { command: Vec<String>, env: BTreeMap<String, String> },
+    Model { api: Api, base_url: String, api_key_env: Option<String>, max_tokens: Option<u32> },
 }
 
 #[derive(Deserialize)]
@@ -75,13 +77,18 @@ struct FileAgent {
     command: Option<Spanned<Vec<String>>>,
     env: Option<Spanned<BTreeMap<String, String>>>,
     model: Option<Spanned<String>>,
+    base_url: Option<Spanned<String>>,
+    api_key_env: Option<Spanned<String>>,
+    max_tokens: Option<Spanned<std::num::NonZeroU32>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Protocol {
     Acp,
     Demo,
+    Openai,
+    Anthropic,
 }
 
 impl Config {
@@ -129,22 +136,61 @@ impl FileAgent {
             }
             None => None,
         };
-        let kind = match (self.protocol.get_ref(), self.command, self.env) {
-            (Protocol::Demo, None, None) => AgentKind::Demo,
-            (Protocol::Demo, Some(command), _) => {
-                return Err((Some(command.span()), "command: the demo agent is built in and has none".into()));
+        let protocol = *self.protocol.get_ref();
+        let spans = [
+            ("command", self.command.as_ref().map(Spanned::span)),
+            ("env", self.env.as_ref().map(Spanned::span)),
+            ("base_url", self.base_url.as_ref().map(Spanned::span)),
+            ("api_key_env", self.api_key_env.as_ref().map(Spanned::span)),
+            ("max_tokens", self.max_tokens.as_ref().map(Spanned::span)),
+        ];
+        for (key, span) in spans {
+            let why_not = match (protocol, key) {
+                (Protocol::Demo, _) => "the demo agent is built in and has none",
+                (Protocol::Acp, "base_url" | "api_key_env" | "max_tokens") => "an agent with a command reads its own configuration",
+                (Protocol::Openai | Protocol::Anthropic, "command" | "env") => "a model is reached over HTTP and has none",
+                _ => continue,
+            };
+            if span.is_some() {
+                return Err((span, format!("{key}: {why_not}")));
             }
-            (Protocol::Demo, None, Some(env)) => return Err((Some(env.span()), "env: the demo agent is built in and has none".into())),
-            (Protocol::Acp, None, _) => return Err((None, "command is missing; write it as command = [\"opencode\", \"acp\"]".into())),
-            (Protocol::Acp, Some(command), env) => {
+        }
+        let kind = match protocol {
+            Protocol::Demo => AgentKind::Demo,
+            Protocol::Acp => {
+                let Some(command) = self.command else {
+                    return Err((None, "command is missing; write it as command = [\"opencode\", \"acp\"]".into()));
+                };
                 if command.get_ref().first().is_none_or(String::is_empty) {
                     return Err((Some(command.span()), "command is empty; its first word is the program".into()));
                 }
-                AgentKind::Acp { command: command.into_inner(), env: env.map(Spanned::into_inner).unwrap_or_default() }
+                AgentKind::Acp { command: command.into_inner(), env: self.env.map(Spanned::into_inner).unwrap_or_default() }
+            }
+            Protocol::Openai | Protocol::Anthropic => {
+                let api = if let Protocol::Openai = protocol { Api::OpenAi } else { Api::Anthropic };
+                let base_url = match self.base_url {
+                    None => api.base_url().to_owned(),
+                    Some(url) if is_base_url(url.get_ref()) => url.into_inner(),
+                    Some(url) => {
+                        let problem = "must be http:// or https://, a host and perhaps a path, without a user, a query or a key in it";
+                        return Err((Some(url.span()), format!("base_url: {problem}")));
+                    }
+                };
+                AgentKind::Model {
+                    api,
+                    base_url,
+                    api_key_env: self.api_key_env.map(Spanned::into_inner),
+                    max_tokens: self.max_tokens.map(|most| most.into_inner().get()),
+                }
             }
         };
         Ok(Agent { kind, model })
     }
+}
+
+fn is_base_url(text: &str) -> bool {
+    let Ok(url) = reqwest::Url::parse(text) else { return false };
+    matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none() && url.query().is_none()
 }
 
 #[cfg(test)]
@@ -171,6 +217,14 @@ mod tests {
             model = "p/m"
             [agents.toy]
             protocol = "demo"
+            [agents.local]
+            protocol = "openai"
+            base_url = "http://127.0.0.1:11434/v1"
+            model = "qwen"
+            [agents.sonnet]
+            protocol = "anthropic"
+            api_key_env = "MY_KEY"
+            max_tokens = 64000
             "#,
         )
         .unwrap();
@@ -197,6 +251,30 @@ mod tests {
                         },
                     ),
                     (name("toy"), Agent { kind: AgentKind::Demo, model: None }),
+                    (
+                        name("local"),
+                        Agent {
+                            kind: AgentKind::Model {
+                                api: Api::OpenAi,
+                                base_url: "http://127.0.0.1:11434/v1".into(),
+                                api_key_env: None,
+                                max_tokens: None,
+                            },
+                            model: Some(ModelName::new("qwen").unwrap()),
+                        },
+                    ),
+                    (
+                        name("sonnet"),
+                        Agent {
+                            kind: AgentKind::Model {
+                                api: Api::Anthropic,
+                                base_url: "https://api.anthropic.com".into(),
+                                api_key_env: Some("MY_KEY".into()),
+                                max_tokens: Some(64_000),
+                            },
+                            model: None,
+                        },
+                    ),
                 ]),
             }
         );
@@ -212,11 +290,21 @@ mod tests {
         says("[server]\nport = 1", "config.toml:2: unknown field `port`");
         says("[server]\n\nlisten = 7717", "(in `listen = 7717`)");
         says("[server]\nbody_limit_mib = -1", "config.toml:2: ");
-        says("[agents.a]\nprotocol = \"mcp\"", "config.toml:2: unknown variant `mcp`, expected `acp` or `demo`");
+        says(
+            "[agents.a]\nprotocol = \"mcp\"",
+            "config.toml:2: unknown variant `mcp`, expected one of `acp`, `demo`, `openai`, `anthropic`",
+        );
         says("\n[agents.a]\nmodel = \"x/y\"", "missing field `protocol`");
         says("\n[agents.a]\nprotocol = \"acp\"", "config.toml:2: agents.a.command is missing");
         says("[agents.a]\nprotocol = \"acp\"\ncommand = []", "config.toml:3: agents.a.command is empty");
         says("[agents.a]\nprotocol = \"demo\"\ncommand = [\"x\"]", "config.toml:3: agents.a.command: the demo agent is built in");
+        says("[agents.a]\nprotocol = \"openai\"\nenv = {}", "config.toml:3: agents.a.env: a model is reached over HTTP and has none");
+        says("[agents.a]\nprotocol = \"acp\"\nbase_url = \"x\"", "config.toml:3: agents.a.base_url: an agent with a command reads its own");
+        for url in ["ftp://x", "x", "http://me:key@x", "http://x/?key=1"] {
+            let text = format!("[agents.a]\nprotocol = \"openai\"\nbase_url = \"{url}\"");
+            says(&text, "config.toml:3: agents.a.base_url: must be http:// or https://");
+        }
+        says("[agents.a]\nprotocol = \"openai\"\nmax_tokens = 0", "config.toml:3: ");
         says("[agents.a]\nprotocol = \"demo\"\nmodel = \"\"", "config.toml:3: agents.a.model: model must be a non-empty text");
         says("default_agent = \"\"", "config.toml:1: default_agent: agent must be a non-empty text");
         says("[server]\nlisten =", "config.toml:2: ");

@@ -89,7 +89,7 @@ impl Dial {
         let mut bearer = HeaderValue::from_str(&format!("Bearer {token}")).context("the token has characters that no token has")?;
         bearer.set_sensitive(true);
         request.headers_mut().insert(header::AUTHORIZATION, bearer);
-        let tls = if secure { Some(connector(ca)?) } else { None };
+        let tls = if secure { Some(TlsConnector::from(Arc::new(tls(ca)?))) } else { None };
         Ok(Dial { host, port, tls, request })
     }
 
@@ -135,9 +135,12 @@ fn refusal(status: u16) -> NotDialled {
     }
 }
 
-fn connector(ca: Option<&Path>) -> anyhow::Result<TlsConnector> {
+/// How a server's certificate is looked at: by the system's trusted ones, or those of `ca`.
+pub fn tls(ca: Option<&Path>) -> anyhow::Result<ClientConfig> {
     let system = || SYSTEM_CERTIFICATES.iter().map(PathBuf::from).find(|path| path.is_file());
-    let file = ca.map(Path::to_owned).or_else(system).context("no trusted certificates are found on this system; name a file with --ca")?;
+    let file = ca.map(Path::to_owned).or_else(system).context(
+        "no trusted certificates are found on this system; install its ca-certificates, or name a file with --ca where there is one",
+    )?;
     let unreadable = || format!("cannot read certificates from {}", file.display());
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&file).and_then(Iterator::collect);
     let mut roots = RootCertStore::empty();
@@ -147,7 +150,7 @@ fn connector(ca: Option<&Path>) -> anyhow::Result<TlsConnector> {
         bail!("{} has no certificate that can be trusted", file.display());
     }
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider())).with_safe_default_protocol_versions()?;
-    Ok(TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// A link over the socket, and the future that carries it; it ends with what the connection ended with.

@@ -22,6 +22,7 @@ const CLOSING: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    tokio_rustls::rustls::crypto::ring::default_provider().install_default().expect("nothing before this chose its cryptography");
     match args.command {
         // Before anything of ours runs: a keeper is one thread that waits.
         Some(Command::Keeper { command }) => everkept_drivers::keeper::run(command),

@@ -5,21 +5,32 @@
 use crate::{
     config::{Agent, AgentKind, Config},
     data::DataDir,
+    dial::tls,
 };
 use anyhow::{Context, bail};
 use everkept_agent::demo::{DemoAgent, FileMemory};
 use everkept_api::TokenKind;
 use everkept_core::AgentName;
-use everkept_drivers::{Keeper, KnownAcp, Program, acp::AcpAgent, known};
+use everkept_drivers::{
+    Keeper, KnownAcp, Program,
+    acp::AcpAgent,
+    known,
+    model::{ModelAgent, ModelConfig},
+};
 use everkept_engine::{AgentEntry, Token};
 use std::{
     collections::{BTreeMap, BTreeSet},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 pub const DEMO: &str = "demo";
+/// To reach a model's server.
+const CONNECT_WITHIN: Duration = Duration::from_secs(15);
+/// A model may think for a while before it says anything, and no longer.
+const SILENCE: Duration = Duration::from_secs(600);
 
 /// Every agent by its name, and the one to use where none is named.
 pub struct Agents {
@@ -47,6 +58,24 @@ impl Agents {
                     let acp = Program { name: name.to_string(), command: command.clone(), env: env.clone(), keeper: keeper.clone() };
                     AgentEntry { agent: Arc::new(AcpAgent::new(acp)), model: model.clone() }
                 }
+                AgentKind::Model { api, base_url, api_key_env, max_tokens } => {
+                    let key = match api_key_env {
+                        None => None,
+                        Some(variable) => Some(std::env::var(variable).ok().filter(|key| !key.is_empty()).with_context(|| {
+                            format!("{}: agents.{name}.api_key_env: {variable} is not set where the server runs", data.config().display())
+                        })?),
+                    };
+                    let config = ModelConfig {
+                        name: name.to_string(),
+                        api: *api,
+                        base_url: base_url.clone(),
+                        key,
+                        model: model.clone(),
+                        max_tokens: *max_tokens,
+                    };
+                    let agent = ModelAgent::new(config, http(base_url)?, Arc::new(|| format!("model-{}", uuid::Uuid::now_v7().simple())));
+                    AgentEntry { agent: Arc::new(agent), model: model.clone() }
+                }
             };
             entries.insert(name.clone(), entry);
         }
@@ -65,6 +94,17 @@ impl Agents {
         }
         Ok(())
     }
+}
+
+/// Never led elsewhere: a key is for one server.
+fn http(base_url: &str) -> anyhow::Result<reqwest::Client> {
+    let builder = reqwest::Client::builder()
+        .connect_timeout(CONNECT_WITHIN)
+        .read_timeout(SILENCE)
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("everkept/", env!("CARGO_PKG_VERSION")));
+    let builder = if base_url.starts_with("https:") { builder.tls_backend_preconfigured(tls(None)?) } else { builder };
+    builder.build().context("cannot make a client for models")
 }
 
 fn demo(data: &DataDir) -> anyhow::Result<Arc<DemoAgent>> {

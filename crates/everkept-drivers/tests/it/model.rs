@@ -24,6 +24,12 @@ use tokio::{
     sync::mpsc,
 };
 
+fn http() -> reqwest::Client {
+    // Once for the whole process; a client cannot be made without.
+    let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
 fn agent(api: Api, url: &str) -> ModelAgent {
     let base_url = match api {
         Api::OpenAi => format!("{url}/v1/"),
@@ -39,7 +45,7 @@ fn agent(api: Api, url: &str) -> ModelAgent {
     };
     static IDS: AtomicU64 = AtomicU64::new(0);
     let new_id = Arc::new(|| format!("model-{}", IDS.fetch_add(1, Ordering::Relaxed)));
-    ModelAgent::new(config, reqwest::Client::new(), new_id)
+    ModelAgent::new(config, http(), new_id)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,7 +145,7 @@ async fn an_agent_without_a_model_says_what_to_do() {
         model: None,
         max_tokens: None,
     };
-    let agent = ModelAgent::new(config, reqwest::Client::new(), Arc::new(|| "model-1".into()));
+    let agent = ModelAgent::new(config, http(), Arc::new(|| "model-1".into()));
     let fault = agent.open(Open { directory: "/".into(), session: OpenSession::New, model: None }).await.unwrap_err();
     assert!(fault.kind == AgentFaultKind::Refused && fault.message.contains("config.toml"), "{fault}");
 }

@@ -78,6 +78,8 @@ impl Server {
         let config =
             ServerConfig { engine: engine.clone(), listener, public_url: None, tls: None, body_limit, connections, shutdown: ended };
         let serving = tokio::spawn(serve(config));
+        // Once for the whole process; a client cannot be made without.
+        let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().timeout(PATIENCE).pool_max_idle_per_host(0).build().unwrap();
         Server { engine, store, address, admin, client, shutdown, serving, _directory: directory }
     }

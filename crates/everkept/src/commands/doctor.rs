@@ -159,6 +159,12 @@ fn agents(config: &Config) -> Vec<Found> {
                 Some(path) => Found::Good(format!("{name}, {}", path.display())),
                 None => Found::Bad(format!("{name}: its command {:?} is not there; install it or correct config.toml", command.join(" "))),
             },
+            AgentKind::Model { base_url, api_key_env, .. } => match api_key_env {
+                Some(variable) if std::env::var_os(variable).is_none_or(|key| key.is_empty()) => {
+                    Found::Bad(format!("{name}: {variable} is not set; it is to hold the key for {base_url}"))
+                }
+                Some(_) | None => Found::Good(format!("{name}, a model at {base_url}")),
+            },
         });
     }
     for (known, path) in installed() {

@@ -73,6 +73,8 @@ impl Server {
         let login = next().trim().to_owned();
         std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
         let token = std::fs::read_to_string(inside(child.id()).join("admin.token")).expect("the admin token is there");
+        // Once for the whole process; a client cannot be made without.
+        let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         Server { child, address, token: token.trim().to_owned(), data: data.to_owned(), login, started_in, client }
     }

@@ -41,6 +41,8 @@ impl Browser {
             assert!(Instant::now() < until, "chromium does not start");
             pause().await;
         };
+        // Once for the whole process; a client cannot be made without.
+        let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let address = loop {
             let pages = client.get(format!("http://127.0.0.1:{port}/json/list")).send().await;

@@ -9,7 +9,7 @@ const MAY: &[(&str, &[&str])] = &[
     ("everkept-store", &["everkept-core"]),
     ("everkept-store-sql", &["everkept-core", "everkept-store"]),
     ("everkept-agent", &["everkept-core"]),
-    ("everkept-drivers", &["everkept-core", "everkept-agent"]),
+    ("everkept-drivers", &["everkept-core", "everkept-agent", "everkept-api"]),
     ("everkept-engine", &["everkept-core", "everkept-store", "everkept-agent"]),
     ("everkept-api", &["everkept-core"]),
     ("everkept-server", &["everkept-core", "everkept-engine", "everkept-api"]),

@@ -11,6 +11,7 @@ mod descriptors;
 mod docs;
 mod faults;
 mod kills;
+mod models;
 mod opencode;
 mod relay;
 mod requirements;
