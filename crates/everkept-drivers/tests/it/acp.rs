@@ -1,21 +1,21 @@
 //! Transcripts: the bytes an agent wrote, and what they mean in the words all drivers share.
 
-use crate::support::{Heard, Talk, acp, try_open};
+use crate::{
+    support::{Heard, try_open},
+    transcript::{ACP, Transcript, WAIT, told},
+};
 use everkept_agent::{AgentFaultKind, Done, OpenSession, Order, Prompt, PromptPart};
-use everkept_core::{AgentRaw, AgentSessionId, Message, MessageId, Part, PartId, Payload, Role, Said, Timestamp, TurnId, Usage};
-use std::{collections::BTreeMap, fs};
+use everkept_core::{AgentRaw, AgentSessionId, Message, MessageId, Part, PartId, Role, Said, Timestamp, TurnId, Usage};
 
 const INTRODUCTION: &str =
     r#"{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":1,"agentCapabilities":{"loadSession":true,"sessionCapabilities":{"fork":{}}}}}"#;
 const OPENED: &str = r#"{"jsonrpc":"2.0","id":2,"result":{"sessionId":"s"}}"#;
-/// What follows is said after the next thing the agent is sent.
-const WAIT: &str = "--wait--";
 const DONE: &str = r#"{"jsonrpc":"2.0","id":3,"result":{"stopReason":"end_turn"}}"#;
 
 #[tokio::test]
 async fn what_opencode_said_is_understood() {
     let recorded = include_bytes!("../fixtures/opencode-1.18.33.jsonl");
-    let transcript = Transcript::of(recorded);
+    let transcript = Transcript::of(recorded, &ACP);
     let mut talk = transcript.open(OpenSession::New).await;
     assert_eq!(talk.session().as_str(), "ses_e0735b851ffe0BFxkuPGtDOwTB");
     let thought = talk.prompt("say hello THINK").await;
@@ -128,16 +128,19 @@ async fn a_turn_costs_what_it_adds_to_its_session() {
     let cost = |amount: &str| {
         update(&format!(r#""sessionUpdate":"usage_update","used":9,"size":99,"cost":{{"amount":{amount},"currency":"USD"}}"#))
     };
-    let transcript = Transcript::lines(&[
-        INTRODUCTION,
-        OPENED,
-        &cost("0.25"),
-        r#"{"jsonrpc":"2.0","id":3,"result":{"stopReason":"end_turn","usage":{"inputTokens":7,"outputTokens":"many","cachedReadTokens":99999999999999999999}}}"#,
-        &cost("1.75"),
-        r#"{"jsonrpc":"2.0","id":4,"result":{"stopReason":"end_turn"}}"#,
-        &cost("1e999"),
-        r#"{"jsonrpc":"2.0","id":5,"result":{"stopReason":"end_turn"}}"#,
-    ]);
+    let transcript = Transcript::lines(
+        &ACP,
+        &[
+            INTRODUCTION,
+            OPENED,
+            &cost("0.25"),
+            r#"{"jsonrpc":"2.0","id":3,"result":{"stopReason":"end_turn","usage":{"inputTokens":7,"outputTokens":"many","cachedReadTokens":99999999999999999999}}}"#,
+            &cost("1.75"),
+            r#"{"jsonrpc":"2.0","id":4,"result":{"stopReason":"end_turn"}}"#,
+            &cost("1e999"),
+            r#"{"jsonrpc":"2.0","id":5,"result":{"stopReason":"end_turn"}}"#,
+        ],
+    );
     let usage = |heard: &Heard| {
         heard.said.iter().filter_map(|said| if let Said::Usage(usage) = said { Some(usage.clone()) } else { None }).next_back()
     };
@@ -151,7 +154,7 @@ async fn a_turn_costs_what_it_adds_to_its_session() {
 #[tokio::test]
 async fn a_turn_of_a_resumed_session_does_not_pay_for_those_before() {
     let cost = |amount: &str| update(&format!(r#""sessionUpdate":"usage_update","cost":{{"amount":{amount},"currency":"USD"}}"#));
-    let transcript = Transcript::lines(&[INTRODUCTION, OPENED, &cost("10"), DONE, &cost("11"), &DONE.replace('3', "4")]);
+    let transcript = Transcript::lines(&ACP, &[INTRODUCTION, OPENED, &cost("10"), DONE, &cost("11"), &DONE.replace('3', "4")]);
     let mut talk = transcript.open(OpenSession::Resume(id("s"))).await;
     assert_eq!(told(&talk.prompt("one").await).len(), 1);
     assert!(talk.prompt("two").await.said.contains(&Said::Usage(Usage { cost_usd_micros: Some(1_000_000), ..Usage::default() })));
@@ -171,7 +174,7 @@ async fn a_question_may_be_taken_back() {
 
 #[tokio::test]
 async fn history_is_a_preface() {
-    let transcript = Transcript::lines(&[INTRODUCTION, OPENED, DONE]);
+    let transcript = Transcript::lines(&ACP, &[INTRODUCTION, OPENED, DONE]);
     let mut talk = transcript.open(OpenSession::New).await;
     let history = vec![message(Role::User, "one"), message(Role::Assistant, "two")];
     let turn = TurnId::derive(Default::default(), "turn", 0);
@@ -192,13 +195,16 @@ async fn history_is_a_preface() {
 
 #[tokio::test]
 async fn a_cancel_is_told_and_whatever_error_follows_is_its() {
-    let transcript = Transcript::lines(&[
-        INTRODUCTION,
-        OPENED,
-        &update(r#""sessionUpdate":"agent_message_chunk","content":{"type":"text","text":"so"}"#),
-        WAIT,
-        r#"{"jsonrpc":"2.0","id":3,"error":{"code":-32603,"message":"aborted"}}"#,
-    ]);
+    let transcript = Transcript::lines(
+        &ACP,
+        &[
+            INTRODUCTION,
+            OPENED,
+            &update(r#""sessionUpdate":"agent_message_chunk","content":{"type":"text","text":"so"}"#),
+            WAIT,
+            r#"{"jsonrpc":"2.0","id":3,"error":{"code":-32603,"message":"aborted"}}"#,
+        ],
+    );
     let mut talk = transcript.open(OpenSession::New).await;
     talk.begin("go on").await;
     let heard = talk.hear_until(|said| matches!(said, Said::Text { .. })).await;
@@ -228,123 +234,20 @@ async fn openings_that_are_not_what_was_asked_for_are_faults() {
         (&[INTRODUCTION, r#"{"id":2,"result":{}}"#], OpenSession::New, AgentFaultKind::Protocol),
     ];
     for (lines, session, kind) in cases {
-        let transcript = Transcript::lines(lines);
-        let fault = try_open(&transcript.agent(), transcript.folder.path(), session.clone()).await.unwrap_err();
+        let transcript = Transcript::lines(&ACP, lines);
+        let fault = try_open(&*transcript.agent(), transcript.folder.path(), session.clone()).await.unwrap_err();
         assert_eq!((fault.kind, fault.may_have_happened), (*kind, false), "{lines:?}: {fault}");
-    }
-}
-
-/// An agent that says, at each request, what another one said then.
-struct Transcript {
-    folder: tempfile::TempDir,
-    pieces: Vec<String>,
-}
-
-impl Transcript {
-    fn lines(lines: &[&str]) -> Self {
-        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-        Self::of(text.as_bytes())
-    }
-
-    /// Cut after each answer to a request of ours, and where the agent is to wait.
-    fn of(bytes: &[u8]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut pieces = vec![Vec::new()];
-        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-            if line.trim_ascii() == WAIT.as_bytes() {
-                pieces.push(Vec::new());
-                continue;
-            }
-            pieces.last_mut().unwrap().extend_from_slice(line);
-            let value: serde_json::Value = serde_json::from_slice(line).unwrap_or_default();
-            if value["id"].is_u64() && value.get("method").is_none() {
-                pieces.push(Vec::new());
-            }
-        }
-        let write = |(number, piece)| {
-            let file = folder.path().join(format!("piece-{number}"));
-            fs::write(&file, piece).unwrap();
-            file.to_str().unwrap().to_owned()
-        };
-        let pieces = pieces.into_iter().enumerate().map(write).collect();
-        Self { folder, pieces }
-    }
-
-    fn agent(&self) -> everkept_drivers::acp::AcpAgent {
-        const SAY: &str = r#"
-            sent=$1; shift
-            while read -r line; do
-                printf '%s\n' "$line" >> "$sent"
-                case "$line" in *'"method":"'*) cat "$1"; shift; [ $# -gt 0 ] || set -- /dev/null;; esac
-            done
-        "#;
-        let sent = self.folder.path().join("sent");
-        let mut command = vec!["sh", "-c", SAY, "agent", sent.to_str().unwrap()];
-        command.extend(self.pieces.iter().map(String::as_str));
-        acp("transcript", &command, BTreeMap::new())
-    }
-
-    async fn open(&self, session: OpenSession) -> Talk {
-        Talk::open(&self.agent(), self.folder.path(), session).await
-    }
-
-    /// What the agent was sent.
-    fn sent(&self) -> Vec<String> {
-        fs::read_to_string(self.folder.path().join("sent")).unwrap().lines().map(str::to_owned).collect()
     }
 }
 
 /// What a first prompt is answered with.
 async fn answer(lines: &[&str]) -> Heard {
-    let transcript = Transcript::lines(&[&[INTRODUCTION, OPENED], lines].concat());
+    let transcript = Transcript::lines(&ACP, &[&[INTRODUCTION, OPENED], lines].concat());
     transcript.open(OpenSession::New).await.prompt("go").await
 }
 
 fn update(fields: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","method":"session/update","params":{{"sessionId":"s","update":{{{fields}}}}}}}"#)
-}
-
-/// One line for each thing told; texts of one message are one.
-fn told(heard: &Heard) -> Vec<String> {
-    let mut told: Vec<String> = Vec::new();
-    for said in &heard.said {
-        let (head, text) = head_and_text(said);
-        match told.last_mut() {
-            Some(last) if !text.is_empty() && last.starts_with(&head) => last.push_str(&text),
-            _ => told.push(head + &text),
-        }
-    }
-    told.push(heard.end.as_ref().map_or_else(String::new, |end| end.as_ref().map_or_else(ToString::to_string, |done| format!("{done:?}"))));
-    told
-}
-
-fn head_and_text(said: &Said) -> (String, String) {
-    let name = |message: &Option<String>| message.clone().unwrap_or_default();
-    let json = |word: &str, payload: &Option<Payload>| match payload {
-        Some(Payload::Json(json)) => format!("{word}{}", json.get()),
-        Some(Payload::Blob(_)) | None => String::new(),
-    };
-    let title = |title: &Option<String>| title.as_ref().map_or_else(String::new, |title| format!(" {title:?}"));
-    let head = match said {
-        Said::Text { message, text } => return (format!("text {}: ", name(message)), text.clone()),
-        Said::Reasoning { message, text } => return (format!("reasoning {}: ", name(message)), text.clone()),
-        Said::ToolStarted { call, name, title: named, status, input } => {
-            format!("tool {call} {name} {status:?}{}{}", title(named), json(" ", input))
-        }
-        Said::ToolUpdated { call, status, title: named, input, output } => {
-            let status = status.map_or_else(String::new, |status| format!(" {status:?}"));
-            format!("tool {call}{status}{}{}{}", title(named), json(" in ", input), json(" out ", output))
-        }
-        Said::Plan { entries } => json("plan ", &Some(entries.clone())),
-        Said::Usage(usage) => format!("usage {} in, {} out", usage.input_tokens.unwrap_or(0), usage.output_tokens.unwrap_or(0)),
-        Said::Asked(asked) => {
-            let options: Vec<_> = asked.options.iter().map(|option| format!("{}/{:?}", option.id, option.kind)).collect();
-            format!("asked {} {:?} {}", asked.request, asked.title, options.join(" "))
-        }
-        Said::Withdrew { request } => format!("withdrew {request}"),
-        other => format!("{other:?}"),
-    };
-    (head, String::new())
 }
 
 fn message(role: Role, text: &str) -> Message {

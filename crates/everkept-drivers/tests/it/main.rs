@@ -5,10 +5,12 @@
 mod acp;
 mod claude;
 mod codex;
+mod codex_said;
 mod keeper;
 mod model;
 mod opencode;
 mod scripted;
 mod scripted_codex;
 mod support;
+mod transcript;
 mod world;

@@ -69,6 +69,16 @@ impl Talk {
         self.opened.connection.orders.send(order).await.unwrap();
     }
 
+    /// Until it asks something, or the prompt ends.
+    pub async fn prompt_until_asked(&mut self, text: &str) -> Heard {
+        self.begin(text).await;
+        self.hear_until_asked().await
+    }
+
+    pub async fn hear_until_asked(&mut self) -> Heard {
+        self.hear_until(|said| matches!(said, Said::Asked(_))).await
+    }
+
     pub async fn hear_out(&mut self) -> Heard {
         self.hear_until(|_| false).await
     }
@@ -124,6 +134,13 @@ pub async fn try_open(agent: &dyn Agent, directory: &Path, session: OpenSession)
 }
 
 impl Heard {
+    /// What was heard after it.
+    pub fn and(&mut self, later: Self) {
+        self.raw.extend(later.raw);
+        self.said.extend(later.said);
+        self.end = later.end;
+    }
+
     pub fn text(&self) -> String {
         let texts = self.said.iter().filter_map(|said| match said {
             Said::Text { text, .. } => Some(text.as_str()),
