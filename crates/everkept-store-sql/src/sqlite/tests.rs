@@ -4,6 +4,7 @@ use super::*;
 use crate::tx::SqlFault;
 use everkept_core::Command;
 use everkept_store::conformance::{Hand, block_on};
+use rusqlite::config::DbConfig;
 
 fn poisoned<T: std::fmt::Debug>(answer: Result<T, StoreFault>) -> bool {
     matches!(answer, Err(StoreFault { problem: Problem::Failed(_), may_have_happened: false, .. }))
@@ -193,4 +194,27 @@ fn no_list_is_read_through_or_sorted() {
     };
     assert_eq!(planned.plans.iter().filter(long).collect::<Vec<_>>(), Vec::<&String>::new());
     assert!(planned.plans.len() > 25);
+}
+
+#[test]
+fn d1_every_connection_syncs_as_far_as_it_can_and_looks_at_what_it_reads() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(directory.path(), Mode::Inline).unwrap();
+    let Runner::Inline(inline) = &store.runner else { panic!("the store is inline") };
+    let reader = open::open_reader(directory.path(), &SystemFiles).unwrap();
+    let (writer, indexer) = (held(&inline.writer), held(&inline.indexer));
+    for (connection, own) in [
+        (&writer.connection, [("query_only", 0), ("cache_size", -16 * 1024)]),
+        (&indexer.connection, [("query_only", 0), ("cache_size", -8 * 1024)]),
+        (&reader, [("query_only", 1), ("cache_size", -8 * 1024)]),
+    ] {
+        let all = [("synchronous", 2), ("fullfsync", 1), ("checkpoint_fullfsync", 1), ("foreign_keys", 0), ("cell_size_check", 1)];
+        for (name, expected) in all.into_iter().chain(own).chain([("temp_store", 2)]) {
+            let found: i64 = connection.pragma_query_value(None, name, |row| row.get(0)).unwrap();
+            assert_eq!(found, expected, "{name}");
+        }
+        assert!(connection.db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG).unwrap());
+    }
+    let limit: i64 = writer.connection.pragma_query_value(None, "journal_size_limit", |row| row.get(0)).unwrap();
+    assert_eq!(limit, 64 * 1024 * 1024);
 }
