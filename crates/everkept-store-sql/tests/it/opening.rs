@@ -4,6 +4,7 @@ use crate::{BOTH, furnish, open, raw};
 use everkept_core::{TextDigest, Timestamp};
 use everkept_store::{Problem, SessionsQuery, Store, StoreFault, conformance::block_on, verify};
 use everkept_store_sql::SqliteStore;
+use rusqlite::Connection;
 use std::{
     collections::BTreeMap,
     fs,
@@ -68,6 +69,48 @@ fn a_file_that_is_not_ours_is_refused_untouched() {
         assert!(matches!(refusal(directory.path()), Problem::Unopenable(_)));
         assert_eq!(files(directory.path()), before);
     }
+}
+
+/// As after a power cut: what the connection has written, without its having closed.
+fn cut_short(writer: &Connection, from: &Path, names: &[&str]) -> TempDir {
+    let left = tempfile::tempdir().unwrap();
+    writer.cache_flush().unwrap();
+    for name in names {
+        fs::copy(from.join(name), left.path().join(name)).unwrap();
+    }
+    left
+}
+
+#[test]
+fn a_first_start_that_was_cut_in_its_first_write_is_begun_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let writer = raw(directory.path());
+    writer.execute_batch("BEGIN; CREATE TABLE session (x); INSERT INTO session VALUES (zeroblob(100000))").unwrap();
+    let left = cut_short(&writer, directory.path(), &["everkept.db", "everkept.db-journal"]);
+    let (file, journal) = (left.path().join("everkept.db"), left.path().join("everkept.db-journal"));
+    let begun = fs::read(&journal).unwrap();
+    fs::write(&file, "SQLite form, torn off and long enough to have a header".repeat(9)).unwrap();
+    for journal_bytes in [None, Some(&[][..])] {
+        match journal_bytes {
+            None => fs::remove_file(&journal).unwrap(),
+            Some(bytes) => fs::write(&journal, bytes).unwrap(),
+        }
+        assert!(matches!(refusal(left.path()), Problem::Unopenable(_)), "nothing says that it was ours");
+    }
+    fs::write(&journal, begun).unwrap();
+    assert_eq!(block_on(open(left.path()).boot(Timestamp(0))).unwrap().number, 1);
+}
+
+#[test]
+fn r5_a_first_schema_that_stands_in_the_write_ahead_log_only_is_ours() {
+    let directory = tempfile::tempdir().unwrap();
+    let writer = raw(directory.path());
+    let keep = "PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0;";
+    let first = include_str!("../../src/sqlite/schema/1.sql");
+    let named = "PRAGMA application_id = 1163283284; PRAGMA user_version = 1;";
+    writer.execute_batch(&format!("{keep} BEGIN; {first} {named} COMMIT;")).unwrap();
+    let left = cut_short(&writer, directory.path(), &["everkept.db", "everkept.db-wal"]);
+    assert_eq!(block_on(open(left.path()).boot(Timestamp(0))).unwrap().number, 1);
 }
 
 #[test]
