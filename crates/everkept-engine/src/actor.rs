@@ -330,7 +330,7 @@ impl Actor {
     }
 
     fn may_leave(&self) -> bool {
-        self.could_leave() && self.timers.is_idle_for(self.inner.runtime.clock.monotonic(), self.inner.settings.idle_session)
+        self.could_leave() && self.timers.is_idle_for(self.inner.runtime.clock.monotonic(), self.inner.idle_session())
     }
 }
 

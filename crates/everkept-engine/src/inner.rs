@@ -14,10 +14,14 @@ use everkept_store::{EventsQuery, Problem, Store, StoreFault, StoredEvent, decod
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot};
 
 /// Orders that wait for one session's task. Beyond it, callers wait: each is an open request of theirs.
 const MAILBOX: usize = 64;
+/// With more open sessions than these, at about 16 KiB each, one that has nothing to do stays for so long only.
+const CROWD: usize = 1_000;
+const CROWDED: Duration = Duration::from_secs(1);
 /// Events read from the store at a time, and about how many bytes of them.
 pub(crate) const READ_PAGE: u32 = 1_000;
 pub(crate) const READ_BYTES: usize = 1024 * 1024;
@@ -103,6 +107,12 @@ impl Inner {
     pub fn wall(&self) -> Timestamp {
         let now = self.runtime.clock.wall().0;
         Timestamp(self.latest_wall.fetch_max(now, Ordering::SeqCst).max(now))
+    }
+
+    /// How long a task that has nothing to do stays. Whoever touches sessions by the million leaves few of them in memory.
+    pub fn idle_session(&self) -> Duration {
+        let usual = self.settings.idle_session;
+        if self.tasks.load(Ordering::SeqCst) > CROWD { usual.min(CROWDED) } else { usual }
     }
 
     /// The session's task, begun when there is none.

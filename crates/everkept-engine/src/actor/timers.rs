@@ -46,7 +46,7 @@ impl Actor {
         let timers = &self.timers;
         let mut next = self.now() + FAR;
         let mut sooner = |at: Option<Duration>| next = next.min(at.unwrap_or(next));
-        sooner(self.could_leave().then_some(timers.active_at + settings.idle_session));
+        sooner(self.could_leave().then(|| timers.active_at + self.inner.idle_session()));
         sooner(timers.flush_at);
         sooner(timers.cancel_at);
         sooner(timers.retry_at);

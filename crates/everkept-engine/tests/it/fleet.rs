@@ -152,6 +152,22 @@ async fn ag_08_a_session_nobody_uses_is_let_go() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_many_sessions_that_have_nothing_to_do_few_stay_in_memory() {
+    let world = World::new().await;
+    let before = world.running();
+    let first = world.session().await;
+    for _ in 0..3_000 {
+        world.session().await;
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let crowd = world.running() - before;
+    assert!((900..=1_001).contains(&crowd), "those beyond a thousand are let go soon, and the others stay: {crowd}");
+    assert_eq!(world.ask(first, "are you there").await.1, "reply 1 to: are you there");
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(world.running() - before, 0, "in the end all are let go");
+}
+
+#[tokio::test(start_paused = true)]
 async fn ag_17_of_a_hundred_that_want_an_idle_session_one_gets_it() {
     let world = World::new().await;
     let session = world.session().await;

@@ -79,6 +79,11 @@ impl World {
         self.engine = start(&self.store, &self.agents, &self.settings, &self.tasks, &self.runtime).await;
     }
 
+    /// Tasks of the engine that have not ended.
+    pub fn running(&self) -> usize {
+        self.tasks.0.lock().unwrap().iter().filter(|task| !task.is_finished()).count()
+    }
+
     pub async fn session(&self) -> SessionId {
         self.session_with(NewSession::default()).await.id
     }
