@@ -7,6 +7,7 @@ mod fake_model;
 mod fuzz;
 mod mutants;
 mod scripted_agent;
+mod scripted_claude;
 mod scripted_codex;
 mod setup;
 mod test;
@@ -22,6 +23,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   bench [NAME..]    how fast it is beside its floors [--rounds N] [--json] ...
   fake-model        the model server real agents talk to in tests [--port N] [--log FILE]
   scripted-agent    an ACP agent for tests that does what its prompts say
+  scripted-claude   the same in the protocol of Claude Code
   scripted-codex    the same in the protocol of Codex's app server
   keeper -- CMD     run a command under the keeper";
 
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Some("mutants") => mutants::run(&args),
         Some("fake-model") => fake_model::run(&args),
         Some("scripted-agent") => scripted_agent::run(&args),
+        Some("scripted-claude") => scripted_claude::run(&args),
         Some("scripted-codex") => scripted_codex::run(&args),
         _ => Err(anyhow::anyhow!("{USAGE}")),
     };

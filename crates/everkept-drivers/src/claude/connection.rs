@@ -255,9 +255,9 @@ impl Dialogue {
             }
             ("command_lifecycle", Some("cancelled")) if ours("command_uuid") && prompt.cancelled => Some(Done::Cancelled),
             ("command_lifecycle", Some("cancelled")) if ours("command_uuid") => Some(failed("cancelled", "the agent dropped the prompt")),
-            ("command_lifecycle", Some("completed")) if ours("command_uuid") => Some(seen_before()),
+            ("command_lifecycle", Some("completed")) if ours("command_uuid") => Some(already_taken()),
             // It repeats a prompt that it takes in the turn for it; one it has had before, outside of any.
-            ("user", _) if ours("uuid") && !prompt.begun && self.turn == Whose::Nobodys => Some(seen_before()),
+            ("user", _) if ours("uuid") && !prompt.begun && self.turn == Whose::Nobodys => Some(already_taken()),
             _ => None,
         }
     }
@@ -345,7 +345,7 @@ fn is_for(prompt: &RunningPrompt, whose: Whose, result: &Object<'_>) -> bool {
         result.list("user_message_uuids").into_iter().filter_map(Value::text).chain(result.text("user_message_uuid")).peekable();
     match named.peek() {
         Some(_) => named.any(|id| id == prompt.id),
-        None => whose == Whose::Ours,
+        None => whose != Whose::Its,
     }
 }
 
@@ -353,8 +353,8 @@ fn says_which(init: &Object<'_>) -> bool {
     init.list("capabilities").into_iter().filter_map(Value::text).any(|capability| capability.starts_with("msg_lifecycle"))
 }
 
-fn seen_before() -> Done {
-    Done::Failed { code: "seen_before".into(), message: "the agent has had this prompt before and did nothing".into() }
+fn already_taken() -> Done {
+    Done::Failed { code: "already_taken".into(), message: "the agent has had this prompt before and did nothing".into() }
 }
 
 fn whole(line: &str) -> Said {

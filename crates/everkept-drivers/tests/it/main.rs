@@ -10,6 +10,7 @@ mod keeper;
 mod model;
 mod opencode;
 mod scripted;
+mod scripted_claude;
 mod scripted_codex;
 mod support;
 mod transcript;
