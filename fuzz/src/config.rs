@@ -6,6 +6,7 @@
 mod real;
 
 use crate::house::directory;
+use everkept_drivers::Speaks;
 use real::{Agent, AgentKind, Config, Keeper, Server, Trash};
 use std::{fs, path::PathBuf, sync::LazyLock};
 use toml::{Table, Value};
@@ -61,8 +62,12 @@ fn one(Agent { kind, model }: &Agent) -> Table {
     put(&mut table, "model", model.as_ref().map(ToString::to_string));
     match kind {
         AgentKind::Demo => put(&mut table, "protocol", Some("demo")),
-        AgentKind::Acp { command, env } => {
-            put(&mut table, "protocol", Some("acp"));
+        AgentKind::Program { speaks, command, env } => {
+            let protocol = match speaks {
+                Speaks::Acp => "acp",
+                Speaks::ClaudeCode => "claude-code",
+            };
+            put(&mut table, "protocol", Some(protocol));
             put(&mut table, "command", Some(command.clone()));
             put(&mut table, "env", Some(env.iter().map(|(name, value)| (name.clone(), Value::String(value.clone()))).collect::<Table>()));
         }

@@ -1,20 +1,51 @@
-//! ACP agents that many people have installed, and how each is started.
+//! The kinds of agents there are, and those that many people have installed.
 //!
 //! Never: a look at the machine. Whoever asks looks whether the program is there.
 
+use crate::{Program, acp::AcpAgent, claude::ClaudeAgent};
+use everkept_agent::Agent;
+use std::sync::Arc;
+
+/// What a program speaks over its standard input and output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaks {
+    Acp,
+    ClaudeCode,
+}
+
+impl Speaks {
+    pub fn agent(self, program: Program) -> Arc<dyn Agent> {
+        match self {
+            Self::Acp => Arc::new(AcpAgent::new(program)),
+            Self::ClaudeCode => Arc::new(ClaudeAgent::new(program)),
+        }
+    }
+
+    /// How it is called where nothing else is said; an agent of any vendor has no such name.
+    pub fn usual_command(self) -> Option<&'static [&'static str]> {
+        match self {
+            Self::Acp => None,
+            Self::ClaudeCode => Some(&["claude"]),
+        }
+    }
+}
+
 /// An agent to look for on `PATH`; the program is the command's first word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KnownAcp {
+pub struct Known {
     pub name: &'static str,
+    pub speaks: Speaks,
     pub command: &'static [&'static str],
 }
 
-/// The well-known agents, the one to prefer first.
-pub fn known() -> &'static [KnownAcp] {
+/// The well-known agents. Of two with one name the first that is there is meant: a vendor's own program before an adapter.
+pub fn known() -> &'static [Known] {
+    use Speaks::{Acp, ClaudeCode};
     &[
-        KnownAcp { name: "claude", command: &["claude-agent-acp"] },
-        KnownAcp { name: "codex", command: &["codex-acp"] },
-        KnownAcp { name: "opencode", command: &["opencode", "acp"] },
-        KnownAcp { name: "gemini", command: &["gemini", "--acp"] },
+        Known { name: "claude", speaks: ClaudeCode, command: &["claude"] },
+        Known { name: "claude", speaks: Acp, command: &["claude-agent-acp"] },
+        Known { name: "codex", speaks: Acp, command: &["codex-acp"] },
+        Known { name: "opencode", speaks: Acp, command: &["opencode", "acp"] },
+        Known { name: "gemini", speaks: Acp, command: &["gemini", "--acp"] },
     ]
 }

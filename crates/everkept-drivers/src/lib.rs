@@ -17,5 +17,5 @@ mod rpc;
 mod running;
 mod words;
 
-pub use known::{KnownAcp, known};
+pub use known::{Known, Speaks, known};
 pub use process::{Keeper, Program};

@@ -4,7 +4,7 @@
 
 use anyhow::{Context, anyhow};
 use everkept_core::{AgentName, ModelName};
-use everkept_drivers::model::Api;
+use everkept_drivers::{Speaks, model::Api};
 use serde::Deserialize;
 use std::{collections::BTreeMap, fs, io, ops::Range, path::Path};
 use toml::Spanned;
@@ -52,7 +52,7 @@ pub struct Agent {
 #[derive(Debug, Clone, PartialEq)]
 pub enum AgentKind {
     Demo,
-    Acp { command: Vec<String>, env: BTreeMap<String, String> },
+    Program { speaks: Speaks, command: Vec<String>, env: BTreeMap<String, String> },
     Model { api: Api, base_url: String, api_key_env: Option<String>, max_tokens: Option<u32> },
 }
 
@@ -83,9 +83,10 @@ struct FileAgent {
 }
 
 #[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 enum Protocol {
     Acp,
+    ClaudeCode,
     Demo,
     Openai,
     Anthropic,
@@ -126,9 +127,29 @@ impl Config {
     }
 }
 
+/// Where something is wrong, and what; nowhere for what is missing.
+type Wrong = (Option<Range<usize>>, String);
+
+impl AgentKind {
+    fn program(
+        speaks: Speaks,
+        command: Option<Spanned<Vec<String>>>,
+        env: Option<Spanned<BTreeMap<String, String>>>,
+    ) -> Result<Self, Wrong> {
+        let command = match (command, speaks.usual_command()) {
+            (Some(command), _) if command.get_ref().first().is_none_or(String::is_empty) => {
+                return Err((Some(command.span()), "command is empty; its first word is the program".into()));
+            }
+            (Some(command), _) => command.into_inner(),
+            (None, Some(usual)) => usual.iter().map(|word| (*word).to_owned()).collect(),
+            (None, None) => return Err((None, "command is missing; write it as command = [\"opencode\", \"acp\"]".into())),
+        };
+        Ok(Self::Program { speaks, command, env: env.map(Spanned::into_inner).unwrap_or_default() })
+    }
+}
+
 impl FileAgent {
-    /// Where something is wrong, and what; nowhere for what is missing.
-    fn check(self) -> Result<Agent, (Option<Range<usize>>, String)> {
+    fn check(self) -> Result<Agent, Wrong> {
         let model = match self.model {
             Some(model) => {
                 let problem = |refusal: everkept_core::Refusal| (Some(model.span()), format!("model: {refusal}"));
@@ -147,7 +168,9 @@ impl FileAgent {
         for (key, span) in spans {
             let why_not = match (protocol, key) {
                 (Protocol::Demo, _) => "the demo agent is built in and has none",
-                (Protocol::Acp, "base_url" | "api_key_env" | "max_tokens") => "an agent with a command reads its own configuration",
+                (Protocol::Acp | Protocol::ClaudeCode, "base_url" | "api_key_env" | "max_tokens") => {
+                    "an agent with a command reads its own configuration"
+                }
                 (Protocol::Openai | Protocol::Anthropic, "command" | "env") => "a model is reached over HTTP and has none",
                 _ => continue,
             };
@@ -157,15 +180,8 @@ impl FileAgent {
         }
         let kind = match protocol {
             Protocol::Demo => AgentKind::Demo,
-            Protocol::Acp => {
-                let Some(command) = self.command else {
-                    return Err((None, "command is missing; write it as command = [\"opencode\", \"acp\"]".into()));
-                };
-                if command.get_ref().first().is_none_or(String::is_empty) {
-                    return Err((Some(command.span()), "command is empty; its first word is the program".into()));
-                }
-                AgentKind::Acp { command: command.into_inner(), env: self.env.map(Spanned::into_inner).unwrap_or_default() }
-            }
+            Protocol::Acp => AgentKind::program(Speaks::Acp, self.command, self.env)?,
+            Protocol::ClaudeCode => AgentKind::program(Speaks::ClaudeCode, self.command, self.env)?,
             Protocol::Openai | Protocol::Anthropic => {
                 let api = if let Protocol::Openai = protocol { Api::OpenAi } else { Api::Anthropic };
                 let base_url = match self.base_url {
@@ -225,6 +241,8 @@ mod tests {
             protocol = "anthropic"
             api_key_env = "MY_KEY"
             max_tokens = 64000
+            [agents.vendor]
+            protocol = "claude-code"
             "#,
         )
         .unwrap();
@@ -243,7 +261,8 @@ mod tests {
                     (
                         name("work"),
                         Agent {
-                            kind: AgentKind::Acp {
+                            kind: AgentKind::Program {
+                                speaks: Speaks::Acp,
                                 command: vec!["opencode".into(), "acp".into()],
                                 env: BTreeMap::from([("KEY".into(), "v".into())]),
                             },
@@ -275,6 +294,13 @@ mod tests {
                             model: None,
                         },
                     ),
+                    (
+                        name("vendor"),
+                        Agent {
+                            kind: AgentKind::Program { speaks: Speaks::ClaudeCode, command: vec!["claude".into()], env: BTreeMap::new() },
+                            model: None,
+                        },
+                    ),
                 ]),
             }
         );
@@ -292,7 +318,7 @@ mod tests {
         says("[server]\nbody_limit_mib = -1", "config.toml:2: ");
         says(
             "[agents.a]\nprotocol = \"mcp\"",
-            "config.toml:2: unknown variant `mcp`, expected one of `acp`, `demo`, `openai`, `anthropic`",
+            "config.toml:2: unknown variant `mcp`, expected one of `acp`, `claude-code`, `demo`, `openai`, `anthropic`",
         );
         says("\n[agents.a]\nmodel = \"x/y\"", "missing field `protocol`");
         says("\n[agents.a]\nprotocol = \"acp\"", "config.toml:2: agents.a.command is missing");

@@ -12,9 +12,7 @@ use everkept_agent::demo::{DemoAgent, FileMemory};
 use everkept_api::TokenKind;
 use everkept_core::AgentName;
 use everkept_drivers::{
-    Keeper, KnownAcp, Program,
-    acp::AcpAgent,
-    known,
+    Keeper, Known, Program, known,
     model::{ModelAgent, ModelConfig},
 };
 use everkept_engine::{AgentEntry, Token};
@@ -48,15 +46,15 @@ impl Agents {
         let mut entries = BTreeMap::from([(name(DEMO), AgentEntry { agent: demo.clone(), model: None })]);
         for (known, _) in installed() {
             let command = known.command.iter().map(|word| (*word).to_owned()).collect();
-            let acp = Program { name: known.name.to_owned(), command, env: BTreeMap::new(), keeper: keeper.clone() };
-            entries.insert(name(known.name), AgentEntry { agent: Arc::new(AcpAgent::new(acp)), model: None });
+            let program = Program { name: known.name.to_owned(), command, env: BTreeMap::new(), keeper: keeper.clone() };
+            entries.insert(name(known.name), AgentEntry { agent: known.speaks.agent(program), model: None });
         }
         for (name, Agent { kind, model }) in &config.agents {
             let entry = match kind {
                 AgentKind::Demo => AgentEntry { agent: demo.clone(), model: model.clone() },
-                AgentKind::Acp { command, env } => {
-                    let acp = Program { name: name.to_string(), command: command.clone(), env: env.clone(), keeper: keeper.clone() };
-                    AgentEntry { agent: Arc::new(AcpAgent::new(acp)), model: model.clone() }
+                AgentKind::Program { speaks, command, env } => {
+                    let program = Program { name: name.to_string(), command: command.clone(), env: env.clone(), keeper: keeper.clone() };
+                    AgentEntry { agent: speaks.agent(program), model: model.clone() }
                 }
                 AgentKind::Model { api, base_url, api_key_env, max_tokens } => {
                     let key = match api_key_env {
@@ -112,9 +110,11 @@ fn demo(data: &DataDir) -> anyhow::Result<Arc<DemoAgent>> {
     Ok(Arc::new(DemoAgent::new(Arc::new(memory), Arc::new(|| format!("demo-{}", uuid::Uuid::now_v7().simple())))))
 }
 
-/// The well-known agents whose program is on PATH, and where it is.
-pub fn installed() -> Vec<(&'static KnownAcp, PathBuf)> {
-    known().iter().filter_map(|agent| Some((agent, find_program(agent.command.first()?)?))).collect()
+/// The well-known agents whose program is on PATH, and where it is; of those with one name the one to prefer.
+pub fn installed() -> Vec<(&'static Known, PathBuf)> {
+    let mut names = BTreeSet::new();
+    let there = known().iter().filter_map(|agent| Some((agent, find_program(agent.command.first()?)?)));
+    there.filter(|(agent, _)| names.insert(agent.name)).collect()
 }
 
 /// Where a program is, as the system would find it.

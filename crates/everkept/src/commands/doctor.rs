@@ -155,7 +155,7 @@ fn agents(config: &Config) -> Vec<Found> {
     for (name, agent) in &config.agents {
         found.push(match &agent.kind {
             AgentKind::Demo => Found::Good(format!("{name}, the demo agent")),
-            AgentKind::Acp { command, .. } => match command.first().and_then(|program| find_program(program)) {
+            AgentKind::Program { command, .. } => match command.first().and_then(|program| find_program(program)) {
                 Some(path) => Found::Good(format!("{name}, {}", path.display())),
                 None => Found::Bad(format!("{name}: its command {:?} is not there; install it or correct config.toml", command.join(" "))),
             },
