@@ -66,6 +66,7 @@ fn one(Agent { kind, model }: &Agent) -> Table {
             let protocol = match speaks {
                 Speaks::Acp => "acp",
                 Speaks::ClaudeCode => "claude-code",
+                Speaks::Codex => "codex",
             };
             put(&mut table, "protocol", Some(protocol));
             put(&mut table, "command", Some(command.clone()));

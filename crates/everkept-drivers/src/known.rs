@@ -2,7 +2,7 @@
 //!
 //! Never: a look at the machine. Whoever asks looks whether the program is there.
 
-use crate::{Program, acp::AcpAgent, claude::ClaudeAgent};
+use crate::{Program, acp::AcpAgent, claude::ClaudeAgent, codex::CodexAgent};
 use everkept_agent::Agent;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use std::sync::Arc;
 pub enum Speaks {
     Acp,
     ClaudeCode,
+    Codex,
 }
 
 impl Speaks {
@@ -18,6 +19,7 @@ impl Speaks {
         match self {
             Self::Acp => Arc::new(AcpAgent::new(program)),
             Self::ClaudeCode => Arc::new(ClaudeAgent::new(program)),
+            Self::Codex => Arc::new(CodexAgent::new(program)),
         }
     }
 
@@ -26,6 +28,7 @@ impl Speaks {
         match self {
             Self::Acp => None,
             Self::ClaudeCode => Some(&["claude"]),
+            Self::Codex => Some(&["codex", "app-server"]),
         }
     }
 }
@@ -40,10 +43,11 @@ pub struct Known {
 
 /// The well-known agents. Of two with one name the first that is there is meant: a vendor's own program before an adapter.
 pub fn known() -> &'static [Known] {
-    use Speaks::{Acp, ClaudeCode};
+    use Speaks::{Acp, ClaudeCode, Codex};
     &[
         Known { name: "claude", speaks: ClaudeCode, command: &["claude"] },
         Known { name: "claude", speaks: Acp, command: &["claude-agent-acp"] },
+        Known { name: "codex", speaks: Codex, command: &["codex", "app-server"] },
         Known { name: "codex", speaks: Acp, command: &["codex-acp"] },
         Known { name: "opencode", speaks: Acp, command: &["opencode", "acp"] },
         Known { name: "gemini", speaks: Acp, command: &["gemini", "--acp"] },

@@ -87,6 +87,7 @@ struct FileAgent {
 enum Protocol {
     Acp,
     ClaudeCode,
+    Codex,
     Demo,
     Openai,
     Anthropic,
@@ -168,7 +169,7 @@ impl FileAgent {
         for (key, span) in spans {
             let why_not = match (protocol, key) {
                 (Protocol::Demo, _) => "the demo agent is built in and has none",
-                (Protocol::Acp | Protocol::ClaudeCode, "base_url" | "api_key_env" | "max_tokens") => {
+                (Protocol::Acp | Protocol::ClaudeCode | Protocol::Codex, "base_url" | "api_key_env" | "max_tokens") => {
                     "an agent with a command reads its own configuration"
                 }
                 (Protocol::Openai | Protocol::Anthropic, "command" | "env") => "a model is reached over HTTP and has none",
@@ -182,6 +183,7 @@ impl FileAgent {
             Protocol::Demo => AgentKind::Demo,
             Protocol::Acp => AgentKind::program(Speaks::Acp, self.command, self.env)?,
             Protocol::ClaudeCode => AgentKind::program(Speaks::ClaudeCode, self.command, self.env)?,
+            Protocol::Codex => AgentKind::program(Speaks::Codex, self.command, self.env)?,
             Protocol::Openai | Protocol::Anthropic => {
                 let api = if let Protocol::Openai = protocol { Api::OpenAi } else { Api::Anthropic };
                 let base_url = match self.base_url {
@@ -243,6 +245,8 @@ mod tests {
             max_tokens = 64000
             [agents.vendor]
             protocol = "claude-code"
+            [agents.other]
+            protocol = "codex"
             "#,
         )
         .unwrap();
@@ -301,6 +305,17 @@ mod tests {
                             model: None,
                         },
                     ),
+                    (
+                        name("other"),
+                        Agent {
+                            kind: AgentKind::Program {
+                                speaks: Speaks::Codex,
+                                command: vec!["codex".into(), "app-server".into()],
+                                env: BTreeMap::new(),
+                            },
+                            model: None,
+                        },
+                    ),
                 ]),
             }
         );
@@ -318,7 +333,7 @@ mod tests {
         says("[server]\nbody_limit_mib = -1", "config.toml:2: ");
         says(
             "[agents.a]\nprotocol = \"mcp\"",
-            "config.toml:2: unknown variant `mcp`, expected one of `acp`, `claude-code`, `demo`, `openai`, `anthropic`",
+            "config.toml:2: unknown variant `mcp`, expected one of `acp`, `claude-code`, `codex`, `demo`, `openai`, `anthropic`",
         );
         says("\n[agents.a]\nmodel = \"x/y\"", "missing field `protocol`");
         says("\n[agents.a]\nprotocol = \"acp\"", "config.toml:2: agents.a.command is missing");
