@@ -67,6 +67,17 @@ pub fn read<R>(
     doing: impl Fn() -> String,
     body: impl FnOnce(&mut SqliteTx<'_>) -> Result<R, Stop>,
 ) -> Result<R, StoreFault> {
+    attempt(connection, directory, health, &doing, body)?.map_err(|stop| store_fault(commit_fault(stop, &doing()), &doing()))
+}
+
+/// The same, with what stopped it as it is.
+pub fn attempt<R>(
+    connection: &Connection,
+    directory: &Path,
+    health: &Health,
+    doing: impl Fn() -> String,
+    body: impl FnOnce(&mut SqliteTx<'_>) -> Result<R, Stop>,
+) -> Result<Result<R, Stop>, StoreFault> {
     let statement = |sql| {
         let done = connection.prepare_cached(sql).and_then(|mut statement| statement.raw_execute());
         done.map_err(|error| not_done(problem(sql_fault(&error, directory)), &doing()))
@@ -76,9 +87,11 @@ pub fn read<R>(
     }
     statement("BEGIN")?;
     let found = body(&mut SqliteTx::new(connection, directory));
-    statement("COMMIT")?;
-    match health.problem() {
-        Some(problem) => Err(not_done(problem, &doing())),
-        None => found.map_err(|stop| store_fault(commit_fault(stop, &doing()), &doing())),
+    let ended = statement("COMMIT");
+    match (health.problem(), found) {
+        (Some(problem), _) => Err(not_done(problem, &doing())),
+        (None, Ok(found)) => ended.map(|_| Ok(found)),
+        // What is damaged can fail the end as well, which then says less.
+        (None, Err(stop)) => Ok(Err(stop)),
     }
 }

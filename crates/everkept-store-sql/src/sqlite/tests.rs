@@ -5,6 +5,7 @@ use crate::tx::SqlFault;
 use everkept_core::Command;
 use everkept_store::conformance::{Hand, block_on};
 use rusqlite::config::DbConfig;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 fn poisoned<T: std::fmt::Debug>(answer: Result<T, StoreFault>) -> bool {
     matches!(answer, Err(StoreFault { problem: Problem::Failed(_), may_have_happened: false, .. }))
@@ -65,7 +66,7 @@ fn an_error_that_is_not_of_storage_undoes_one_job_only() {
         let store = SqliteStore::open(directory.path(), mode).unwrap();
         let (session, commit) = begun(&store);
         let half = |tx: &mut SqliteTx<'_>| -> Result<(), Stop> {
-            answer(op::note_wall(tx, Timestamp(77)))?;
+            answer(op::note_wall(tx, Timestamp(i64::MAX)))?;
             answer(async { Ok(crate::tx::Tx::exec(tx, "INSERT INTO boot (number, at) VALUES (NULL, 'x')", &[]).await?) }).map(|_| ())
         };
         let (refused, done) = block_on(async {
@@ -76,7 +77,7 @@ fn an_error_that_is_not_of_storage_undoes_one_job_only() {
         assert!(poisoned(refused));
         assert_eq!(done.unwrap()[0].len(), 1);
         assert_eq!(block_on(store.head(session)).unwrap(), Some(Head { seq: 2, fence: 1 }));
-        assert_ne!(block_on(store.read(|| "look".into(), |tx| answer(op::latest_wall(tx)))).unwrap(), Timestamp(77));
+        assert_ne!(block_on(store.read(|| "look".into(), |tx| answer(op::latest_wall(tx)))).unwrap(), Timestamp(i64::MAX));
     }
 }
 
@@ -141,6 +142,49 @@ impl crate::tx::Tx for Planned<'_> {
     fn search_argument(search: &str) -> Option<String> {
         SqliteTx::search_argument(search)
     }
+}
+
+#[test]
+fn a_refusal_that_ended_the_whole_transaction_undoes_the_batch_and_no_more() {
+    for mode in [Mode::Inline, Mode::Threads { readers: 1 }] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(directory.path(), mode).unwrap();
+        let (session, commit) = begun(&store);
+        let ending = |tx: &mut SqliteTx<'_>| -> Result<(), Stop> {
+            answer(op::note_wall(tx, Timestamp(i64::MAX)))?;
+            answer(async { Ok(crate::tx::Tx::exec(tx, "INSERT OR ROLLBACK INTO wall (id, at) VALUES (1, 0)", &[]).await?) }).map(|_| ())
+        };
+        assert!(poisoned(block_on(store.put(|| "try".into(), ending))));
+        assert_eq!(block_on(store.boot(Timestamp(5))).unwrap(), Boot { number: 1, latest_wall: commit.wall });
+        assert_eq!(block_on(store.commit(commit)).unwrap()[0].len(), 1);
+        assert_eq!(block_on(store.head(session)).unwrap(), Some(Head { seq: 2, fence: 1 }));
+    }
+}
+
+#[test]
+fn a_piece_of_the_index_is_one_transaction_and_what_failed_is_still_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(directory.path(), Mode::Inline).unwrap();
+    let session = block_on(Hand::new(&store).create(Some("a title of words")));
+    let Runner::Inline(inline) = &store.runner else { panic!("the store is inline") };
+    let hook = |fails: bool| {
+        let commits = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&commits);
+        let count = move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            fails
+        };
+        held(&inline.indexer).connection.commit_hook(Some(count)).unwrap();
+        commits
+    };
+    hook(true);
+    let fault = block_on(store.index()).unwrap_err();
+    assert!(matches!(&fault.problem, Problem::Failed(why) if why.contains("constraint")), "{fault:?}");
+    let commits = hook(false);
+    while !block_on(store.index()).unwrap() {}
+    assert_eq!(commits.load(Ordering::Relaxed), 1);
+    let query = SessionsQuery { search: Some("words".into()), limit: 10, ..SessionsQuery::default() };
+    assert_eq!(block_on(store.sessions(query)).unwrap().items[0].id, session);
 }
 
 #[test]

@@ -3,10 +3,14 @@
 use crate::{open, raw};
 use everkept_core::{Body, Command, MAX_EVENT_BYTES, PartDelta, TextKind, Timestamp, TurnId};
 use everkept_store::{
-    CommitFault, Problem, Store, StoreFault, StoredEvent,
-    conformance::{Hand, block_on, hand::id},
+    Commit, CommitFault, Problem, Store, StoreFault, StoredEvent,
+    conformance::{
+        Hand, block_on,
+        hand::{blob_of, id},
+    },
     encode,
 };
+use std::fs;
 
 #[test]
 fn an_event_of_the_largest_size_is_kept_and_a_larger_one_is_refused() {
@@ -79,4 +83,25 @@ fn d8_a_purge_takes_everything_however_much_it_is() {
         assert_eq!(left, 0, "{table}");
     }
     assert_eq!(block_on(store.due(Timestamp(i64::MAX), 9)).unwrap(), []);
+}
+
+/// In one piece for each four megabytes: not at every commit, and never more than a piece behind.
+#[test]
+fn what_stands_in_the_write_ahead_log_is_moved_into_the_database_when_it_has_grown() {
+    const MIB: u64 = 1024 * 1024;
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let length = |name: &str| fs::metadata(directory.path().join(name)).unwrap().len();
+    let mut written = 0;
+    let mut write_up_to = |mib: u64| {
+        while written < mib * 8 {
+            written += 1;
+            let content = bytes::Bytes::from(vec![u8::try_from(written).unwrap(); 128 * 1024]);
+            block_on(store.commit(Commit { blobs: vec![(blob_of(&content), content)], ..Commit::default() })).unwrap();
+        }
+    };
+    write_up_to(3);
+    assert!(length("everkept.db-wal") > 3 * MIB && length("everkept.db") < MIB, "nothing is moved yet");
+    write_up_to(16);
+    assert!(length("everkept.db-wal") < 5 * MIB && length("everkept.db") > 12 * MIB, "all but the last piece is");
 }

@@ -3,13 +3,15 @@
 use crate::{BOTH, furnish, open};
 use everkept_core::SessionId;
 use everkept_store::{
-    SessionsQuery, Store,
+    Problem, SessionsQuery, Store, StoreFault,
     conformance::{Hand, block_on},
 };
 use everkept_store_sql::SqliteStore;
+use rusqlite::Connection;
 use std::{
     fs,
     io::{Seek, SeekFrom, Write},
+    os::unix::fs::MetadataExt,
     path::Path,
 };
 
@@ -101,4 +103,73 @@ fn an_index_of_another_log_is_not_gone_by() {
     for gone in ["green", "leaves", "tea"] {
         assert_eq!(found(&store, gone), [], "{gone}");
     }
+}
+
+/// A second name of the index's file, by which it is known again.
+fn known_again(directory: &Path) -> impl Fn() -> bool + '_ {
+    let index = directory.join("search.db");
+    fs::hard_link(&index, directory.join("the same")).unwrap();
+    move || fs::metadata(&index).unwrap().nlink() == 2
+}
+
+/// Overwrites where a table begins.
+fn damage(directory: &Path, file: &str, table: &str) {
+    let find = "SELECT rootpage FROM sqlite_schema WHERE name = ?1";
+    let page: u32 = Connection::open(directory.join(file)).unwrap().query_row(find, [table], |row| row.get(0)).unwrap();
+    let mut file = fs::File::options().write(true).open(directory.join(file)).unwrap();
+    file.seek(SeekFrom::Start(u64::from(page - 1) * 4_096)).unwrap();
+    file.write_all(&[0xa5; 4_096]).unwrap();
+}
+
+#[test]
+fn an_index_that_is_whole_is_gone_on_with() {
+    let directory = tempfile::tempdir().unwrap();
+    let (session, _) = block_on(furnish(&open(directory.path())));
+    let same = known_again(directory.path());
+    assert_eq!(found(&open(directory.path()), "second question"), [session]);
+    assert!(same());
+}
+
+#[test]
+fn d6_damage_of_the_database_is_no_reason_to_make_the_index_anew() {
+    for table in ["event", "session"] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = open(directory.path());
+        let (session, _) = block_on(furnish(&store));
+        if table == "session" {
+            assert_eq!(found(&store, "second question"), [session]);
+        }
+        drop(store);
+        let same = known_again(directory.path());
+        damage(directory.path(), "everkept.db", table);
+        let store = open(directory.path());
+        let query = SessionsQuery { search: Some("question".into()), limit: 100, ..SessionsQuery::default() };
+        let fault = || match table {
+            "event" => block_on(store.index()).map(drop),
+            _ => block_on(store.sessions(query.clone())).map(drop),
+        };
+        for fault in [fault(), fault()] {
+            assert!(matches!(fault, Err(StoreFault { problem: Problem::Failed(_), .. })), "{table}: {fault:?}");
+        }
+        assert!(same(), "{table}");
+    }
+}
+
+#[test]
+fn d6_who_searches_a_damaged_index_waits_until_all_of_it_is_made_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let mut hand = Hand::new(&store);
+    assert_eq!(found(&store, "nothing"), []);
+    // More than is indexed in one piece.
+    for n in 0..40 {
+        let session = block_on(hand.create(None));
+        block_on(hand.submit(session, &format!("{} word{n}", "filling ".repeat(10_000))));
+    }
+    assert_eq!(found(&store, "word39").len(), 1);
+    drop(store);
+    damage(directory.path(), "search.db", "search_data");
+    let store = open(directory.path());
+    let query = SessionsQuery { search: Some("filling".into()), limit: 100, ..SessionsQuery::default() };
+    assert_eq!(block_on(store.count_sessions(query)).unwrap(), 40);
 }

@@ -100,7 +100,7 @@ impl Indexer {
         doing: &str,
         body: impl Fn(&mut SqliteTx<'_>) -> Result<R, Stop>,
     ) -> Result<Result<R, Stop>, StoreFault> {
-        readers::read(&self.connection, &self.directory, health, || doing.into(), |tx| Ok(body(tx)))
+        readers::attempt(&self.connection, &self.directory, health, || doing.into(), body)
     }
 
     /// Throws the index away: all of it is to be made anew.
