@@ -1,10 +1,10 @@
 //! Transcripts of Codex: the bytes it wrote, and what they mean in the words all drivers share.
 
 use crate::{
-    support::{Heard, Talk, try_open},
+    support::{Heard, Talk, fresh_turn, try_open},
     transcript::{CODEX, Transcript, told},
 };
-use everkept_agent::{AgentFaultKind, Done, OpenSession, Order};
+use everkept_agent::{AgentFaultKind, Done, OpenSession, Order, Prompt, PromptPart};
 use everkept_core::{AgentRaw, AgentSessionId, OptionKind, Said};
 
 const INTRODUCTION: &str = r#"{"id":1,"result":{"userAgent":"codex"}}"#;
@@ -217,8 +217,11 @@ async fn a_prompt_that_codex_does_not_take_has_failed_and_may_come_again() {
     let transcript = transcript(&[refused, &TAKEN.replace('4', "5"), DONE]);
     let mut talk = transcript.open(OpenSession::New).await;
     let failed = Done::Failed { code: "-32600".into(), message: "thread not found: t".into() };
-    assert_eq!(*talk.prompt("go").await.done(), failed);
-    assert_eq!(*talk.prompt("go").await.done(), Done::Completed { reason: "completed".into() });
+    let prompt = Prompt { turn: fresh_turn(), parts: vec![PromptPart::Text("go".into())], history: Vec::new() };
+    for done in [failed, Done::Completed { reason: "completed".into() }] {
+        talk.order(Order::Prompt(prompt.clone())).await;
+        assert_eq!(*talk.hear_out().await.done(), done);
+    }
 }
 
 #[tokio::test]

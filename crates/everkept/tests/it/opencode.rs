@@ -1,190 +1,35 @@
-//! The real opencode behind the real server, both killed in the middle: the same agent session, its context intact.
+//! The real opencode behind the real server.
 
-use crate::bench::*;
-use serde_json::{Value, json};
+use crate::real::{World, survives_kill_9_on_one_agent_session};
+use serde_json::json;
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
-struct World {
-    folder: tempfile::TempDir,
-    model: Child,
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        let _ = self.model.kill();
-        let _ = self.model.wait();
-    }
-}
-
-impl World {
-    fn new() -> World {
-        let folder = tempfile::tempdir().unwrap();
-        let log = folder.path().join("model.log");
-        let mut model = Command::new(xtask()).args(["fake-model", "--log"]).arg(log).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(model.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let url = line.trim().strip_prefix("listening ").unwrap().to_owned();
-        let world = World { folder, model };
-        for name in ["work", "home", "data"] {
-            std::fs::create_dir(world.path(name)).unwrap();
-        }
-        let config = json!({
-            "autoupdate": false,
-            "share": "disabled",
-            "enabled_providers": ["fake"],
-            "provider": { "fake": {
-                "npm": "@ai-sdk/openai-compatible",
-                "options": { "baseURL": format!("{url}/v1"), "apiKey": "none" },
-                "models": { "fake": {}, "other": {}, "small": {} },
-            } },
-            "model": "fake/fake",
-            "small_model": "fake/small",
-            "permission": { "bash": "ask", "edit": "ask" },
-        });
-        std::fs::write(world.path("opencode.json"), config.to_string()).unwrap();
-        let home = world.path("home").display().to_string();
-        let mut env: BTreeMap<String, String> =
-            ["OPENCODE_DISABLE_AUTOUPDATE", "OPENCODE_DISABLE_MODELS_FETCH", "OPENCODE_DISABLE_LSP_DOWNLOAD"]
-                .map(|name| (name.to_owned(), "1".to_owned()))
-                .into();
-        for name in ["DATA", "CONFIG", "CACHE", "STATE"] {
-            env.insert(format!("XDG_{name}_HOME"), format!("{home}/{name}"));
-        }
-        env.insert("HOME".into(), home);
-        env.insert("OPENCODE_CONFIG".into(), world.path("opencode.json").display().to_string());
-        let env: Vec<String> = env.iter().map(|(name, value)| format!("{name} = {value:?}")).collect();
-        let opencode = opencode().display().to_string();
-        let config = format!(
-            "default_agent = \"opencode\"\n\n[agents.opencode]\nprotocol = \"acp\"\ncommand = [{opencode:?}, \"acp\"]\nenv = {{ {} }}\n",
-            env.join(", ")
-        );
-        std::fs::write(world.path("data").join("config.toml"), config).unwrap();
-        world
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// The processes of this world's agent and of all it started.
-    fn agents(&self) -> Vec<u32> {
-        let home = format!("HOME={}", self.path("home").display());
-        let processes = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
-            let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
-            let environment = std::fs::read(entry.path().join("environ")).ok()?;
-            environment.split(|byte| *byte == 0).any(|pair| pair == home.as_bytes()).then_some(pid)
-        });
-        processes.filter(|pid| is_alive(*pid)).collect()
-    }
-
-    /// The user prompts of the last request for an answer that the model was sent.
-    fn last_prompts(&self) -> Vec<String> {
-        let log = std::fs::read_to_string(self.path("model.log")).unwrap();
-        let mut requests = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let last = requests.rfind(|request| request["title"] == false).unwrap();
-        last["prompts"].as_array().unwrap().iter().map(|prompt| prompt.as_str().unwrap().to_owned()).collect()
-    }
-}
-
-fn opencode() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
-    let program = root.join("tests/agents/node_modules/.bin/opencode");
-    assert!(program.exists(), "opencode is missing: run `cargo xtask setup`");
-    program.canonicalize().unwrap()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn real_opencode_survives_kill_9_of_the_server_and_of_itself_on_one_agent_session() {
     let world = World::new();
-    let mut server = Server::start(&world.path("data"));
-    let session = server.session(json!({ "directory": world.path("work") })).await;
-
-    let first = server.ended(&server.send(&session, "remember the roof").await).await;
-    assert_eq!(first["state"], "completed", "{first}");
-    assert_eq!(server.said(&session).await[1].1, "reply 1 to: remember the roof");
-
-    let turn = server.send(&session, "use it TOOL").await;
-    let until = Instant::now() + PATIENCE;
-    let question = loop {
-        let open = server.get(&format!("/api/questions?session={session}")).await;
-        if let Some(question) = open["items"].as_array().unwrap().first() {
-            break question.clone();
-        }
-        assert!(Instant::now() < until, "opencode asks before it runs a command");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    };
-    let once = question["options"].as_array().unwrap().iter().find(|option| option["kind"] == "allow_once").unwrap();
-    let path = format!("/api/questions/{}/answer", question["id"].as_str().unwrap());
-    server.post(&path, json!({ "option": once["id"] })).await;
-    let turn = server.ended(&turn).await;
-    assert_eq!(turn["state"], "completed", "{turn}");
-    assert_eq!(std::fs::read_to_string(world.path("work/tool.log")).unwrap(), "tool-ran\n");
-    let tools = server.events(&session).await.into_iter().filter(|event| event["kind"] == "tool.completed").count();
-    assert_eq!(tools, 1);
-
-    // The server dies in the middle of an answer.
-    let cut = server.send(&session, "take your time SLOW").await;
-    begun(&server, &session, &cut).await;
-    let running = server.get(&format!("/api/turns/{cut}")).await;
-    assert!(running["ended_at"].is_null(), "the answer comes as a stream: its words are kept while the turn runs: {running}");
-    let agents = world.agents();
-    assert!(!agents.is_empty());
-    server.kill();
-    gone(&agents, Duration::from_secs(2)).await;
-    server = Server::start(&world.path("data"));
-    let settled = server.ended(&cut).await;
-    assert_eq!((settled["state"].as_str(), settled["reason"].as_str()), (Some("interrupted"), Some("server_crashed")));
-    let said = server.said(&session).await;
-    assert!(said.last().unwrap().0 == "assistant" && !said.last().unwrap().1.is_empty(), "the partial answer is kept: {said:?}");
-    let next = server.ended(&server.send(&session, "and now").await).await;
-    assert_eq!(next["state"], "completed", "{next}");
-    assert_eq!(
-        world.last_prompts(),
-        ["remember the roof", "use it TOOL", "take your time SLOW", "and now"],
-        "nothing lost, nothing doubled"
-    );
-
-    // The agent dies in the middle of an answer.
-    let cut = server.send(&session, "once more SLOW").await;
-    begun(&server, &session, &cut).await;
-    for pid in world.agents() {
-        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        if name.trim().starts_with("opencode") {
-            let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
-            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
-        }
+    let config = json!({
+        "autoupdate": false,
+        "share": "disabled",
+        "enabled_providers": ["fake"],
+        "provider": { "fake": {
+            "npm": "@ai-sdk/openai-compatible",
+            "options": { "baseURL": format!("{}/v1", world.url), "apiKey": "none" },
+            "models": { "fake": {}, "other": {}, "small": {} },
+        } },
+        "model": "fake/fake",
+        "small_model": "fake/small",
+        "permission": { "bash": "ask", "edit": "ask" },
+    });
+    std::fs::write(world.path("opencode.json"), config.to_string()).unwrap();
+    let home = world.path("home").display().to_string();
+    let mut env: BTreeMap<String, String> =
+        ["OPENCODE_DISABLE_AUTOUPDATE", "OPENCODE_DISABLE_MODELS_FETCH", "OPENCODE_DISABLE_LSP_DOWNLOAD"]
+            .map(|name| (name.to_owned(), "1".to_owned()))
+            .into();
+    for name in ["DATA", "CONFIG", "CACHE", "STATE"] {
+        env.insert(format!("XDG_{name}_HOME"), format!("{home}/{name}"));
     }
-    let settled = server.ended(&cut).await;
-    assert_eq!((settled["state"].as_str(), settled["reason"].as_str()), (Some("interrupted"), Some("agent_exited")));
-
-    // A cancel, and a last prompt that has everything before it.
-    let cut = server.send(&session, "stop me SLOW").await;
-    begun(&server, &session, &cut).await;
-    let before = Instant::now();
-    server.post(&format!("/api/turns/{cut}/cancel"), json!({})).await;
-    assert_eq!(server.ended(&cut).await["state"], "cancelled");
-    assert!(before.elapsed() < Duration::from_secs(2), "{:?}", before.elapsed());
-    let last = server.ended(&server.send(&session, "the end").await).await;
-    assert_eq!(last["state"], "completed", "{last}");
-    let all = ["remember the roof", "use it TOOL", "take your time SLOW", "and now", "once more SLOW", "stop me SLOW", "the end"];
-    assert_eq!(world.last_prompts(), all);
-
-    let held = server.get(&format!("/api/sessions/{session}")).await;
-    assert_eq!(held["agent_sessions"].as_array().unwrap().len(), 1, "{held}");
-    assert_eq!(held["agent_sessions"][0]["successors"], json!([]), "one agent session in all");
-    let agents = world.agents();
-    server.kill();
-    gone(&agents, Duration::from_secs(2)).await;
-}
-
-async fn begun(server: &Server, session: &str, turn: &str) {
-    let until = Instant::now() + PATIENCE;
-    while !server.events(session).await.iter().any(|event| event["kind"] == "part.delta" && event["turn"] == turn) {
-        assert!(Instant::now() < until, "no word comes");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    env.insert("OPENCODE_CONFIG".into(), world.path("opencode.json").display().to_string());
+    world.configure("acp", "opencode", &["acp"], env);
+    survives_kill_9_on_one_agent_session(&world, "opencode").await;
 }
