@@ -1,10 +1,10 @@
 //! The full-text index is only ever as good as the log it was made from, and is made anew when it is not.
 
 use crate::{BOTH, furnish, open};
-use everkept_core::SessionId;
+use everkept_core::{Command, NewMessage, NewPart, Role, SessionId};
 use everkept_store::{
     Problem, SessionsQuery, Store, StoreFault,
-    conformance::{Hand, block_on},
+    conformance::{Hand, block_on, hand::id},
 };
 use everkept_store_sql::SqliteStore;
 use rusqlite::Connection;
@@ -172,4 +172,18 @@ fn d6_who_searches_a_damaged_index_waits_until_all_of_it_is_made_anew() {
     let store = open(directory.path());
     let query = SessionsQuery { search: Some("filling".into()), limit: 100, ..SessionsQuery::default() };
     assert_eq!(block_on(store.count_sessions(query)).unwrap(), 40);
+}
+
+#[test]
+fn a_log_of_many_messages_is_indexed_to_its_last() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let mut hand = Hand::new(&store);
+    let session = block_on(hand.create(None));
+    let message = |n| NewMessage { id: id("msg_", n), role: Role::User, parts: vec![NewPart::Text(format!("word{n}"))] };
+    // Three times as many as are looked at together, and one.
+    block_on(hand.act(session, Command::RecordMessages { messages: (1..=3 * 512 + 1).map(message).collect() }));
+    for word in ["word1", "word512", "word513", "word1536", "word1537"] {
+        assert_eq!(found(&store, word), [session], "{word}");
+    }
 }
