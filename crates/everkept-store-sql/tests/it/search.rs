@@ -1,6 +1,6 @@
 //! The full-text index is only ever as good as the log it was made from, and is made anew when it is not.
 
-use crate::{BOTH, furnish, open};
+use crate::{BOTH, furnish, open, raw};
 use everkept_core::{Command, NewMessage, NewPart, Role, SessionId};
 use everkept_store::{
     Problem, SessionsQuery, Store, StoreFault,
@@ -185,5 +185,19 @@ fn a_log_of_many_messages_is_indexed_to_its_last() {
     block_on(hand.act(session, Command::RecordMessages { messages: (1..=3 * 512 + 1).map(message).collect() }));
     for word in ["word1", "word512", "word513", "word1536", "word1537"] {
         assert_eq!(found(&store, word), [session], "{word}");
+    }
+}
+
+#[test]
+fn d6_a_message_that_cannot_be_read_is_not_found_and_those_around_it_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let mut hand = Hand::new(&store);
+    let session = block_on(hand.create(Some("a title")));
+    let message = |n| NewMessage { id: id("msg_", n), role: Role::User, parts: vec![NewPart::Text(format!("word{n}"))] };
+    block_on(hand.act(session, Command::RecordMessages { messages: (1..=3).map(message).collect() }));
+    assert_eq!(raw(directory.path()).execute("UPDATE event SET body = zeroblob(9) WHERE seq = 3", []), Ok(1));
+    for (word, there) in [("title", true), ("word1", true), ("word2", false), ("word3", true)] {
+        assert_eq!(found(&store, word) == [session], there, "{word}");
     }
 }

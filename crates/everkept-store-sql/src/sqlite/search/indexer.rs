@@ -365,7 +365,8 @@ async fn texts(tx: &mut SqliteTx<'_>, log: SessionId, places: &[Place]) -> Resul
         limit: EVENTS,
         max_bytes: Some(EVENT_BYTES),
         kinds,
-        ..EventsQuery::default()
+        turn: None,
+        context: None,
     };
     loop {
         let events = op::own_events(tx, log, &query).await?;
