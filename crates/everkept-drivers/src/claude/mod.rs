@@ -2,7 +2,7 @@
 //!
 //! One process serves one agent session. Its id is chosen here and the agent keeps it; a prompt's id is its turn's, and
 //! the agent drops one that it has had before. Measured with 2.1.328: the command's own help names only half of it.
-//! Never: a new agent session where another was asked for, or a tool that runs because nobody was asked.
+//! Never: another agent session than the one that was asked for, or a tool that runs because nobody was asked.
 
 mod connection;
 mod convert;
@@ -11,7 +11,7 @@ mod speech;
 mod wire;
 
 use crate::process::{Process, Program, open_in_time};
-use everkept_agent::{Abilities, Agent, AgentFault, BoxFuture, Open, Opened};
+use everkept_agent::{Abilities, Agent, AgentFault, AgentFaultKind, BoxFuture, Open, Opened};
 use opening::{Opening, Start};
 use std::sync::Arc;
 
@@ -41,9 +41,20 @@ impl Agent for ClaudeAgent {
 }
 
 async fn start(program: &Program, open: Open) -> Result<Opened, AgentFault> {
-    let start = Start::of(&open, &program.name)?;
+    let opened = start_on(program, Start::of(&open, &program.name)?, &open).await;
+    match opened {
+        // The agent writes a session down with its first prompt, so one that was let go of before that is nowhere.
+        Err(fault) if fault.kind == AgentFaultKind::UnknownSession => match Start::unwritten(&open) {
+            Some(start) => start_on(program, start, &open).await,
+            None => Err(fault),
+        },
+        opened => opened,
+    }
+}
+
+async fn start_on(program: &Program, start: Start, open: &Open) -> Result<Opened, AgentFault> {
     let mut program = program.clone();
-    program.command.extend(start.args(&open));
+    program.command.extend(start.args(open.model.as_ref()));
     let process = Process::start(&program, &open.directory)?;
-    Opening::new(process, &program.name).open(open, start).await
+    Opening::new(process, &program.name).open(start, open.model.is_some()).await
 }

@@ -1,7 +1,7 @@
 //! From a command line to an open agent session: the agent starts on the right session, and says that it did.
 //!
 //! It says nothing by itself, so it is asked to initialize; a session it does not have shows there, before any prompt.
-//! Never: a second way to a session when the first was refused.
+//! Never: a prompt, or a session of another id than it says.
 
 use super::{
     ABILITIES,
@@ -15,7 +15,7 @@ use crate::{
     running::{self, Ends},
 };
 use bytes::BytesMut;
-use everkept_agent::{AgentFault, AgentFaultKind, Open, OpenSession, Opened};
+use everkept_agent::{Abilities, AgentFault, AgentFaultKind, Open, OpenSession, Opened};
 use everkept_core::{AgentSessionId, ModelName};
 use serde_json::json;
 use uuid::Uuid;
@@ -30,11 +30,23 @@ const ARGS: &[&str] = &[
     "--replay-user-messages",
     "--permission-prompt-tool=stdio",
 ];
+/// Of the UUIDs that are chosen here.
+const OUR_VERSION: usize = 7;
 const INITIALIZE: &str = "initialize";
 
-/// The session to start on, with the id it will have.
+/// The session to start on.
 pub struct Start {
+    /// The id it will have.
     session: AgentSessionId,
+    from: From,
+}
+
+enum From {
+    Nothing,
+    /// Nothing, although something was said under this id or its parent's.
+    Unwritten,
+    Itself,
+    Fork(AgentSessionId),
 }
 
 pub struct Opening<'a> {
@@ -48,30 +60,41 @@ impl Start {
     /// Chooses the id of a session that is to begin. What is no id of this agent's is not handed to it: it would look
     /// for a session of that title.
     pub fn of(open: &Open, name: &str) -> Result<Self, AgentFault> {
-        let begin = || AgentSessionId::new(Uuid::now_v7().to_string()).expect("a UUID is a good id");
         match &open.session {
-            OpenSession::New => Ok(Self { session: begin() }),
+            OpenSession::New => Ok(Self { session: fresh(), from: From::Nothing }),
             OpenSession::Resume(id) | OpenSession::Fork(id) if Uuid::try_parse(id.as_str()).is_err() => {
                 Err(fault(AgentFaultKind::UnknownSession, name, format!("{id} is no id of a session")))
             }
-            OpenSession::Resume(id) => Ok(Self { session: id.clone() }),
-            OpenSession::Fork(_) => Ok(Self { session: begin() }),
+            OpenSession::Resume(id) => Ok(Self { session: id.clone(), from: From::Itself }),
+            OpenSession::Fork(id) => Ok(Self { session: fresh(), from: From::Fork(id.clone()) }),
         }
     }
 
+    /// For a session that the agent does not have, when its id was chosen here. The agent's own are of another version;
+    /// one of those that is gone is not ours to begin.
+    pub fn unwritten(open: &Open) -> Option<Self> {
+        let (OpenSession::Resume(id) | OpenSession::Fork(id)) = &open.session else { return None };
+        let ours = Uuid::try_parse(id.as_str()).is_ok_and(|id| id.get_version_num() == OUR_VERSION);
+        let session = if let OpenSession::Fork(_) = &open.session { fresh() } else { id.clone() };
+        ours.then_some(Self { session, from: From::Unwritten })
+    }
+
     /// Joined to their values, so that no id or model is ever read as an argument of its own.
-    pub fn args(&self, open: &Open) -> Vec<String> {
+    pub fn args(&self, model: Option<&ModelName>) -> Vec<String> {
         let mut args: Vec<String> = ARGS.iter().map(|arg| (*arg).to_owned()).collect();
-        match &open.session {
-            OpenSession::New => args.push(format!("--session-id={}", self.session)),
-            OpenSession::Resume(id) => args.push(format!("--resume={id}")),
-            OpenSession::Fork(id) => {
-                args.extend([format!("--resume={id}"), "--fork-session".into(), format!("--session-id={}", self.session)]);
-            }
+        let session = format!("--session-id={}", self.session);
+        match &self.from {
+            From::Nothing | From::Unwritten => args.push(session),
+            From::Itself => args.push(format!("--resume={}", self.session)),
+            From::Fork(parent) => args.extend([format!("--resume={parent}"), "--fork-session".into(), session]),
         }
-        args.extend(open.model.as_ref().map(|model| format!("--model={}", own_name(model))));
+        args.extend(model.map(|model| format!("--model={}", own_name(model))));
         args
     }
+}
+
+fn fresh() -> AgentSessionId {
+    AgentSessionId::new(Uuid::now_v7().to_string()).expect("a UUID is a good id")
 }
 
 /// The agent's own name of a model, which has no provider before it.
@@ -84,15 +107,16 @@ impl<'a> Opening<'a> {
         Self { process, name, said: BytesMut::new() }
     }
 
-    pub async fn open(mut self, open: Open, start: Start) -> Result<Opened, AgentFault> {
+    /// `model` is whether one was named.
+    pub async fn open(mut self, start: Start, model: bool) -> Result<Opened, AgentFault> {
         self.initialize().await?;
         let ends = Ends::new(self.process, self.said.freeze());
-        let dialogue = Dialogue::new(ends, start.session.clone(), open.session == OpenSession::New);
+        let dialogue = Dialogue::new(ends, start.session.clone(), matches!(start.from, From::Nothing | From::Unwritten));
         Ok(Opened {
             agent_session: start.session,
-            abilities: ABILITIES,
+            abilities: Abilities { remember: !matches!(start.from, From::Unwritten), ..ABILITIES },
             // It was started with it; whether there is such a model shows when it is used.
-            model_set: open.model.map(|_| true),
+            model_set: model.then_some(true),
             connection: running::begin(dialogue),
         })
     }

@@ -1,11 +1,11 @@
 //! The real Claude Code, against the fake model: what no script of ours can promise for it.
 
 use crate::{
-    support::{Talk, program},
+    support::{Talk, fresh_turn, program},
     world::World,
 };
 use everkept_agent::{
-    AgentFaultKind, OpenSession,
+    AgentFaultKind, Done, OpenSession, Order, Prompt, PromptPart,
     conformance::{self, Script},
 };
 use everkept_core::{ModelName, Said};
@@ -24,7 +24,7 @@ async fn real_claude_code_is_an_agent() {
         fail: Some("now FAIL".into()),
         crash: None,
         model: Some(ModelName::new("anthropic/claude-other").unwrap()),
-        unknown_session: "01234567-89ab-7def-8123-456789abcdef".into(),
+        unknown_session: "01234567-89ab-4def-8123-456789abcdef".into(),
     };
     conformance::run(Arc::new(claude(&world)), &script).await;
     // Allowed twice; what was refused or cancelled did not run.
@@ -54,6 +54,38 @@ async fn real_claude_code_killed_in_mid_answer_resumes_its_own_session() {
     assert_eq!(prompts, ["remember the roof", "take your time SLOW", "and now"], "what the model was sent");
     again.end().await;
     assert_eq!(world.processes(), [] as [i32; 0], "nothing of it is left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn o5_real_claude_code_runs_a_turn_once() {
+    let world = World::new();
+    let agent = claude(&world);
+    let prompt = Prompt { turn: fresh_turn(), parts: vec![PromptPart::Text("only once".into())], history: Vec::new() };
+    let mut talk = Talk::open(&agent, &world.directory(), OpenSession::New).await;
+    talk.order(Order::Prompt(prompt.clone())).await;
+    assert_eq!(talk.hear_out().await.text(), "reply 1 to: only once");
+    let session = talk.session();
+    for mut talk in [talk, Talk::open(&agent, &world.directory(), OpenSession::Resume(session)).await] {
+        talk.order(Order::Prompt(prompt.clone())).await;
+        assert!(matches!(talk.hear_out().await.done(), Done::Failed { code, .. } if code == "already_taken"));
+        talk.end().await;
+    }
+    assert_eq!(world.requests().len(), 1, "the model was asked once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn o7_real_claude_code_keeps_the_id_of_a_session_it_never_wrote_down() {
+    let world = World::new();
+    let agent = claude(&world);
+    let unwritten = Talk::open(&agent, &world.directory(), OpenSession::New).await;
+    let session = unwritten.session();
+    unwritten.end().await;
+    for (remembers, reply) in [(false, "reply 1 to: hello"), (true, "reply 2 to: hello")] {
+        let mut talk = Talk::open(&agent, &world.directory(), OpenSession::Resume(session.clone())).await;
+        assert_eq!((talk.session(), talk.opened.abilities.remember), (session.clone(), remembers));
+        assert_eq!(talk.prompt("hello").await.text(), reply);
+        talk.end().await;
+    }
 }
 
 fn claude(world: &World) -> ClaudeAgent {

@@ -4,6 +4,7 @@
 
 mod acp;
 mod claude;
+mod claude_said;
 mod codex;
 mod codex_said;
 mod keeper;

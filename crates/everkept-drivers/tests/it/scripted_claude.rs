@@ -242,6 +242,20 @@ async fn what_is_no_session_of_claudes_is_unknown_and_never_an_argument() {
     }
 }
 
+#[tokio::test]
+async fn a_session_that_was_begun_here_and_is_gone_is_begun_under_its_id_and_knows_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let agent = scripted(folder.path());
+    let gone = AgentSessionId::new("01a1fa00-0000-7000-8000-000000000000").unwrap();
+    let mut talk = Talk::open(&agent, folder.path(), OpenSession::Resume(gone.clone())).await;
+    assert_eq!((talk.session(), talk.opened.abilities.remember), (gone, false));
+    assert_eq!(talk.prompt("hello").await.text(), "reply 1 to: hello");
+    let other = AgentSessionId::new("01a1fa00-0000-7000-8000-000000000001").unwrap();
+    let mut fork = Talk::open(&agent, folder.path(), OpenSession::Fork(other.clone())).await;
+    assert!(fork.session() != other && !fork.opened.abilities.remember);
+    assert_eq!(fork.prompt("hello").await.text(), "reply 1 to: hello");
+}
+
 async fn asked(talk: &mut Talk) -> Asked {
     let heard = talk.hear_until(|said| matches!(said, Said::Asked(_))).await;
     match heard.said.last() {
