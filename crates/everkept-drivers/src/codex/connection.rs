@@ -272,10 +272,11 @@ impl Dialogue {
     }
 
     fn refused(&mut self, error: RpcError, raw: Bytes) {
-        self.prompt = None;
+        let Some(prompt) = self.prompt.take() else { return };
         // It was not taken, so it may come again.
         self.taken = None;
-        self.ends.tell(Output::Done { raw, done: Done::Failed { code: error.code, message: error.message } });
+        let done = if prompt.cancelled { Done::Cancelled } else { Done::Failed { code: error.code, message: error.message } };
+        self.ends.tell(Output::Done { raw, done });
     }
 
     fn end(&mut self, turn: &Object<'_>, raw: Bytes) {

@@ -35,6 +35,7 @@ pub fn read(turn: TurnId, request: &str, method: &str, params: Value<'_>, item: 
             (title, item.unwrap_or_else(|| params.json()), decisions(&fields))
         }
         "item/permissions/requestApproval" => (fields.text("reason"), params.json(), permissions(&fields)),
+        "mcpServer/elicitation/request" => (fields.text("message"), params.json(), elicitation(&fields)?),
         "item/tool/requestUserInput" => return choice(turn, request, params),
         _ => return None,
     };
@@ -111,6 +112,21 @@ fn permissions(fields: &Object<'_>) -> Choices {
     let given = [give("turn", "Allow once", OptionKind::AllowOnce), give("session", "Allow for this session", OptionKind::AllowAlways)];
     let reject = QuestionOption { id: "none".into(), label: "Reject".into(), kind: OptionKind::RejectOnce };
     Choices { answers: given.into_iter().flatten().chain([(reject, no.clone())]).collect(), no }
+}
+
+/// What an MCP server asks, by way of Codex: a yes or a no. A form to be filled has no place here.
+fn elicitation(fields: &Object<'_>) -> Option<Choices> {
+    let form = fields.object("requestedSchema").object("properties");
+    if fields.text("mode").as_deref() != Some("form") || form.keys().next().is_some() {
+        return None;
+    }
+    let option = |id: &str, label: &str, kind| QuestionOption { id: id.into(), label: label.into(), kind };
+    let (yes, no) = (json!({ "action": "accept", "content": {} }), json!({ "action": "decline" }));
+    let answers = vec![
+        (option("accept", "Allow once", OptionKind::AllowOnce), yes),
+        (option("decline", "Reject", OptionKind::RejectOnce), no.clone()),
+    ];
+    Some(Choices { answers, no })
 }
 
 /// One question with answers to choose from. Several at once, or one for free words, have no place here.

@@ -250,7 +250,7 @@ fn update(fields: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","method":"session/update","params":{{"sessionId":"s","update":{{{fields}}}}}}}"#)
 }
 
-fn message(role: Role, text: &str) -> Message {
+pub fn message(role: Role, text: &str) -> Message {
     Message {
         id: MessageId::derive(Default::default(), "message", 0),
         turn: None,

@@ -1,6 +1,7 @@
 //! The real Codex, against the fake model: what no script of ours can promise for it.
 
 use crate::{
+    acp::message,
     support::{Talk, fresh_turn, program},
     world::World,
 };
@@ -8,7 +9,7 @@ use everkept_agent::{
     Agent, AgentFaultKind, Done, Open, OpenSession, Order, Prompt, PromptPart,
     conformance::{self, Script},
 };
-use everkept_core::{Asked, ModelName, OptionKind, Payload, Said, ToolStatus, Usage};
+use everkept_core::{Asked, ModelName, OptionKind, Payload, Role, Said, ToolStatus, Usage};
 use everkept_drivers::codex::CodexAgent;
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
@@ -165,14 +166,16 @@ async fn codex_is_given_images_and_what_was_said_before() {
         bytes: bytes.into(),
     };
     let parts = vec![PromptPart::Text("look".into()), file("a.png", "image/png", PNG), file("b.txt", "text/plain", b"words")];
-    talk.order(Order::Prompt(Prompt { parts, ..prompt("") })).await;
+    let history = vec![message(Role::User, "one"), message(Role::Assistant, "two")];
+    talk.order(Order::Prompt(Prompt { parts, history, ..prompt("") })).await;
     assert!(matches!(talk.hear_out().await.done(), Done::Completed { .. }));
     let requests = world.requests();
     let input = requests[0]["body"]["input"].as_array().unwrap();
     let said = input.iter().rev().find(|item| item["role"] == "user").unwrap()["content"].as_array().unwrap();
     let kinds: Vec<_> = said.iter().map(|part| part["type"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["input_text", "input_image", "input_text"]);
-    assert_eq!(said[2]["text"], "[The attached file b.txt:]\nwords\n[The file ends here.]");
+    assert_eq!(kinds, ["input_text", "input_text", "input_image", "input_text"]);
+    assert!(said[0]["text"].as_str().unwrap().contains("user:\none\n\nassistant:\ntwo"), "{}", said[0]);
+    assert_eq!(said[3]["text"], "[The attached file b.txt:]\nwords\n[The file ends here.]");
     talk.end().await;
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     support::{Heard, Talk, fresh_turn, try_open},
-    transcript::{CODEX, Transcript, told},
+    transcript::{CODEX, Transcript, WAIT, told},
 };
 use everkept_agent::{AgentFaultKind, Done, OpenSession, Order, Prompt, PromptPart};
 use everkept_core::{AgentRaw, AgentSessionId, OptionKind, Said};
@@ -158,23 +158,30 @@ async fn a_turn_of_a_resumed_thread_counts_its_own_tokens() {
 }
 
 #[tokio::test]
-async fn codex_asks_for_a_choice_for_more_permissions_and_for_hosts() {
+async fn codex_asks_for_a_choice_for_permissions_for_hosts_and_for_mcp_servers() {
     let ask = |id: &str, method: &str, params: &str| {
         format!(r#"{{"id":{id},"method":"{method}","params":{{"threadId":"t","itemId":"i",{params}}}}}"#)
     };
     let choice = r#""isBlocking":true,"questions":[{"id":"q","header":"h","question":"Which?","options":[{"label":"This","description":""},{"label":"That","description":""}]}]"#;
     let hosts = r#""command":"curl","availableDecisions":["accept",{"applyNetworkPolicyAmendment":{"network_policy_amendment":{"action":"allow","host":"a.example"}}},{"applyNetworkPolicyAmendment":{"network_policy_amendment":{"action":"deny","host":"a.example"}}}]"#;
+    let form = |fields: &str| {
+        format!(
+            r#""serverName":"s","mode":"form","message":"May files.write?","requestedSchema":{{"type":"object","properties":{fields}}}"#
+        )
+    };
     let transcript = transcript(&[
         TAKEN,
         &ask("0", "item/tool/requestUserInput", choice),
         &ask("1", "item/permissions/requestApproval", r#""reason":"to write there","permissions":{"network":{"enabled":true}}"#),
         &ask("2", "item/commandExecution/requestApproval", hosts),
-        &ask("3", "item/tool/requestUserInput", r#""questions":[]"#),
+        &ask("3", "mcpServer/elicitation/request", &form("{}")),
+        &ask("4", "item/tool/requestUserInput", r#""questions":[]"#),
+        &ask("5", "mcpServer/elicitation/request", &form(r#"{"name":{"type":"string"}}"#)),
         DONE,
     ]);
     let mut talk = transcript.open(OpenSession::New).await;
     let mut asked = Vec::new();
-    for answer in ["That", "session", "applyNetworkPolicyAmendment-2"] {
+    for answer in ["That", "session", "applyNetworkPolicyAmendment-2", "accept"] {
         let heard = if asked.is_empty() { talk.prompt_until_asked("go").await } else { talk.hear_until_asked().await };
         let Some(Said::Asked(question)) = heard.said.last() else { panic!("{:?}", heard.said) };
         asked.extend(told(&heard).into_iter().filter(|told| !told.is_empty()));
@@ -186,18 +193,21 @@ async fn codex_asks_for_a_choice_for_more_permissions_and_for_hosts() {
             r#"asked 0 "Which?" This/Other That/Other"#,
             r#"asked 1 "to write there" turn/AllowOnce session/AllowAlways none/RejectOnce"#,
             r#"asked 2 "curl" accept/AllowOnce applyNetworkPolicyAmendment-1/AllowAlways applyNetworkPolicyAmendment-2/RejectAlways decline/RejectOnce"#,
+            r#"asked 3 "May files.write?" accept/AllowOnce decline/RejectOnce"#,
         ]
     );
     let heard = talk.hear_out().await;
-    assert!(matches!(heard.said[..], [Said::Raw(_)]), "nobody can be asked nothing: {:?}", heard.said);
+    assert!(matches!(heard.said[..], [Said::Raw(_), Said::Raw(_)]), "nobody can be asked nothing, or for words: {:?}", heard.said);
     let sent = transcript.sent();
     assert_eq!(
-        sent[sent.len() - 4..],
+        sent[sent.len() - 6..],
         [
             r#"{"id":0,"result":{"answers":{"q":{"answers":["That"]}}}}"#,
             r#"{"id":1,"result":{"permissions":{"network":{"enabled":true}},"scope":"session"}}"#,
             r#"{"id":2,"result":{"decision":{"applyNetworkPolicyAmendment":{"network_policy_amendment":{"action":"deny","host":"a.example"}}}}}"#,
-            r#"{"id":3,"error":{"code":-32601,"message":"item/tool/requestUserInput is not served here"}}"#,
+            r#"{"id":3,"result":{"action":"accept","content":{}}}"#,
+            r#"{"id":4,"error":{"code":-32601,"message":"item/tool/requestUserInput is not served here"}}"#,
+            r#"{"id":5,"error":{"code":-32601,"message":"mcpServer/elicitation/request is not served here"}}"#,
         ]
     );
 }
@@ -209,6 +219,28 @@ async fn codex_may_take_its_question_back() {
     let heard = answer(&[ask, &resolved("7"), &resolved(r#""q""#), DONE]).await;
     let asked = r#"asked "q" "permission" accept/AllowOnce acceptForSession/AllowAlways decline/RejectOnce"#;
     assert_eq!(told(&heard), [asked, r#"withdrew "q""#, r#"Completed { reason: "completed" }"#]);
+}
+
+#[tokio::test]
+async fn a_question_ends_with_its_prompt_and_is_answered_no() {
+    let ask = r#"{"id":"q","method":"item/fileChange/requestApproval","params":{"threadId":"t","itemId":"i"}}"#;
+    let no = r#"{"id":"q","result":{"decision":"decline"}}"#;
+    let second = [TAKEN, DONE].map(|line| line.replace('4', "5"));
+    let ended = transcript(&[TAKEN, ask, DONE, WAIT, &second[0], &second[1]]);
+    let mut talk = ended.open(OpenSession::New).await;
+    talk.prompt("go").await;
+    talk.prompt("go on").await;
+    let sent = ended.sent();
+    assert_eq!(sent[sent.len() - 2], no, "before the next prompt");
+
+    let failed = DONE.replace(r#""completed"}"#, r#""failed","error":null}"#);
+    let cancelled = transcript(&[TAKEN, ask, WAIT, WAIT, &failed]);
+    let mut talk = cancelled.open(OpenSession::New).await;
+    talk.prompt_until_asked("go").await;
+    talk.order(Order::Cancel).await;
+    assert_eq!(*talk.hear_out().await.done(), Done::Cancelled, "whatever came of it after that");
+    let sent = cancelled.sent();
+    assert_eq!(sent[sent.len() - 2..], [r#"{"id":5,"method":"turn/interrupt","params":{"threadId":"t","turnId":"n"}}"#, no]);
 }
 
 #[tokio::test]

@@ -66,7 +66,9 @@ async fn a_cancel_before_codex_has_named_the_turn_still_ends_it() {
     let mut talk = Talk::open(&scripted(folder.path()), folder.path(), OpenSession::New).await;
     talk.begin("!long").await;
     talk.order(Order::Cancel).await;
-    assert_eq!(*talk.hear_out().await.done(), Done::Cancelled);
+    let heard = talk.hear_out().await;
+    assert_eq!(*heard.done(), Done::Cancelled);
+    assert!(!heard.said.iter().any(|said| matches!(said, Said::Raw(_))), "the answer to the interrupt is nothing: {:?}", heard.said);
     assert_eq!(talk.prompt("again").await.text(), "reply 2 to: again");
 }
 

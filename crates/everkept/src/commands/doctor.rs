@@ -172,8 +172,10 @@ fn agents(config: &Config) -> Vec<Found> {
             found.push(Found::Good(format!("{}, found at {}", known.name, path.display())));
         }
     }
-    let missing: Vec<_> =
-        everkept_drivers::known().iter().filter(|known| find_program(known.command[0]).is_none()).map(|known| known.command[0]).collect();
+    // An adapter is not missed where the program itself is there.
+    let there: Vec<_> = installed().into_iter().map(|(known, _)| known.name).collect();
+    let missing = everkept_drivers::known().iter().filter(|known| !there.contains(&known.name));
+    let missing: Vec<_> = missing.map(|known| known.command[0]).collect();
     if !missing.is_empty() {
         found.push(Found::Good(format!("not installed: {}", missing.join(", "))));
     }
