@@ -5,6 +5,7 @@
 mod agents;
 mod bench;
 mod browser;
+mod claude;
 mod cli;
 mod codex;
 mod dependencies;
