@@ -193,7 +193,7 @@ fn refused(status: &str, body: &str) -> Vec<u8> {
 
 /// As the documents of both vendors give them, and as servers that took the API over deviate.
 #[tokio::test]
-async fn re_an_answer_is_what_the_server_completed_and_every_byte_of_it_is_kept() {
+async fn an_answer_is_what_the_server_completed_and_every_byte_of_it_is_kept() {
     let openai = concat!(
         ": a comment\n\n",
         "data: {\"id\":\"c1\",\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n",
@@ -243,7 +243,7 @@ async fn re_an_answer_is_what_the_server_completed_and_every_byte_of_it_is_kept(
 }
 
 #[tokio::test]
-async fn re_what_a_server_did_not_complete_is_failed_with_its_own_words_and_the_session_goes_on() {
+async fn what_a_server_did_not_complete_is_failed_with_its_own_words_and_the_session_goes_on() {
     let cut = "data: {\"id\":\"c\",\"choices\":[{\"delta\":{\"content\":\"half\"}}]}\n\n";
     let half =
         "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"delta\":{\"type\":\"text_delta\",\"text\":\"half\"}}\n\n";
@@ -304,7 +304,7 @@ async fn re_what_a_server_did_not_complete_is_failed_with_its_own_words_and_the_
 }
 
 #[tokio::test]
-async fn re_a_server_that_is_not_there_is_said_to_be() {
+async fn a_server_that_is_not_there_is_said_to_be() {
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let agent = agent(Api::OpenAi, &format!("http://127.0.0.1:{port}"));
     let mut talk = Talk::open(&agent, Path::new("/"), OpenSession::New).await;
