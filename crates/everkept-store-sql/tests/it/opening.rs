@@ -95,7 +95,8 @@ fn a_first_start_that_was_cut_in_its_first_write_is_begun_again() {
             None => fs::remove_file(&journal).unwrap(),
             Some(bytes) => fs::write(&journal, bytes).unwrap(),
         }
-        assert!(matches!(refusal(left.path()), Problem::Unopenable(_)), "nothing says that it was ours");
+        let why = format!("{} is not a database", file.display());
+        assert_eq!(refusal(left.path()), Problem::Unopenable(why), "nothing says that it was ours");
     }
     fs::write(&journal, &begun).unwrap();
     assert_eq!(block_on(open(left.path()).boot(Timestamp(0))).unwrap().number, 1);
@@ -104,6 +105,18 @@ fn a_first_start_that_was_cut_in_its_first_write_is_begun_again() {
     fs::write(&journal, &begun).unwrap();
     fs::write(left.path().join("everkept.db-wal"), "no log that can be read").unwrap();
     assert_eq!(block_on(open(left.path()).boot(Timestamp(0))).unwrap().number, 1);
+}
+
+#[test]
+fn r5_a_newer_schema_that_was_cut_in_a_write_is_refused_untouched() {
+    let directory = tempfile::tempdir().unwrap();
+    let writer = raw(directory.path());
+    let named = format!("PRAGMA application_id = {}; PRAGMA user_version = 99;", 0x4556_4b54);
+    writer.execute_batch(&format!("{named} BEGIN; CREATE TABLE newer (x); INSERT INTO newer VALUES (zeroblob(100000))")).unwrap();
+    let left = cut_short(&writer, directory.path(), &["everkept.db", "everkept.db-journal"]);
+    let before = files(left.path());
+    assert_eq!(refusal(left.path()), Problem::Newer { found: 99, known: 3 });
+    assert_eq!(files(left.path()), before);
 }
 
 #[test]
