@@ -6,7 +6,7 @@
 mod real;
 
 use crate::house::directory;
-use everkept_drivers::Speaks;
+use everkept_drivers::{Speaks, model::Api};
 use real::{Agent, AgentKind, Config, Keeper, Server, Trash};
 use std::{fs, path::PathBuf, sync::LazyLock};
 use toml::{Table, Value};
@@ -71,6 +71,16 @@ fn one(Agent { kind, model }: &Agent) -> Table {
             put(&mut table, "protocol", Some(protocol));
             put(&mut table, "command", Some(command.clone()));
             put(&mut table, "env", Some(env.iter().map(|(name, value)| (name.clone(), Value::String(value.clone()))).collect::<Table>()));
+        }
+        AgentKind::Model { api, base_url, api_key_env, max_tokens } => {
+            let protocol = match api {
+                Api::OpenAi => "openai",
+                Api::Anthropic => "anthropic",
+            };
+            put(&mut table, "protocol", Some(protocol));
+            put(&mut table, "base_url", Some(base_url.clone()));
+            put(&mut table, "api_key_env", api_key_env.clone());
+            put(&mut table, "max_tokens", max_tokens.map(i64::from));
         }
     }
     table
