@@ -1,7 +1,7 @@
 //! What the fake model answers, whatever dialect it was asked in.
 //!
 //! Words in the last user message: `TOOL` calls the first shell-like tool and answers after its result, and so does `EDIT`,
-//! whose command is a patch; `THINK` reasons first; `SLOW` says 40 words, one each 100 ms; `HANG` says nothing for ever; `FAIL` is an HTTP 400.
+//! whose command is a patch, and `LATER`, whose command goes on in the background until there is a file `go`; `THINK` reasons first; `SLOW` says 40 words, one each 100 ms; `HANG` says nothing for ever; `FAIL` is an HTTP 400.
 //! Never: a look at anything but the conversation.
 
 use serde_json::{Map, Value, json};
@@ -11,6 +11,7 @@ const SLOW_PACE: Duration = Duration::from_millis(100);
 const SLOW_WORDS: usize = 40;
 const TITLE: &str = "A short title";
 const COMMAND: &str = "echo tool-ran >> tool.log";
+const LATER: &str = "until [ -e go ]; do sleep 0.05; done";
 const PATCH: &str = "apply_patch <<'EOF'\n*** Begin Patch\n*** Add File: patched.txt\n+patched\n*** End Patch\nEOF\n";
 
 /// A request, as far as the answer depends on it.
@@ -68,7 +69,8 @@ impl Conversation {
             let said = text.split_whitespace().count();
             (said..SLOW_WORDS).for_each(|n| text.push_str(&format!(" word-{n}")));
         }
-        let command = if says("EDIT") { Some(PATCH) } else { says("TOOL").then_some(COMMAND) };
+        let commands = [("EDIT", PATCH), ("LATER", LATER), ("TOOL", COMMAND)];
+        let command = commands.into_iter().find_map(|(word, command)| says(word).then_some(command));
         Answer {
             thinking: if says("THINK") { format!("thinking about: {prompt}") } else { String::new() },
             text,
@@ -97,6 +99,9 @@ fn arguments(schema: &Value, command: &str) -> Value {
     arguments.insert(place.into(), if is_list { json!(["sh", "-c", command]) } else { json!(command) });
     if schema["properties"].get("sandbox_permissions").is_some() {
         arguments.insert("sandbox_permissions".into(), json!("require_escalated"));
+    }
+    if command == LATER && schema["properties"].get("run_in_background").is_some() {
+        arguments.insert("run_in_background".into(), json!(true));
     }
     Value::Object(arguments)
 }

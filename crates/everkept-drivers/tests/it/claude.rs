@@ -5,7 +5,7 @@ use crate::{
     world::World,
 };
 use everkept_agent::{
-    AgentFaultKind, Done, OpenSession, Order, Prompt, PromptPart,
+    AgentFaultKind, Done, OpenSession, Order, Output, Prompt, PromptPart,
     conformance::{self, Script},
 };
 use everkept_core::{ModelName, Said};
@@ -86,6 +86,31 @@ async fn o7_real_claude_code_keeps_the_id_of_a_session_it_never_wrote_down() {
         assert_eq!(talk.prompt("hello").await.text(), reply);
         talk.end().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_that_real_claude_code_begins_by_itself_is_never_ours() {
+    let world = World::new();
+    let mut talk = Talk::open(&claude(&world), &world.directory(), OpenSession::New).await;
+    let mut heard = talk.prompt_until_asked("start it LATER").await;
+    if let Some(Said::Asked(asked)) = heard.said.last() {
+        talk.order(Order::Answer { request: asked.request.clone(), option: Some("allow".into()) }).await;
+        heard = talk.hear_out().await;
+    }
+    assert_eq!(heard.text(), "reply 1 to: start it LATER");
+    // Now the command ends, and the agent has something to say about it.
+    fs::write(world.directory().join("go"), "").unwrap();
+    let mut bytes = Vec::new();
+    while !String::from_utf8_lossy(&bytes).contains(r#""kind":"task-notification""#) {
+        match talk.next().await {
+            Some(Output::Said { raw, said }) => {
+                assert_eq!(said, [], "{}", String::from_utf8_lossy(&raw));
+                bytes.extend(raw);
+            }
+            other => panic!("nothing of ours has ended: {other:?}"),
+        }
+    }
+    assert_eq!(talk.prompt("again").await.text(), "reply 3 to: again");
 }
 
 fn claude(world: &World) -> ClaudeAgent {
