@@ -98,12 +98,21 @@ impl Agent {
         self.folder.join(format!("{session}.session"))
     }
 
+    fn has_taken(&self, id: &str) -> bool {
+        fs::read_to_string(self.file(&self.session())).unwrap_or_default().lines().any(|taken| taken == id)
+    }
+
     fn hear(&self, message: &Value) -> Result<()> {
         match message["type"].as_str().unwrap_or_default() {
             "user" => {
                 let content = &message["message"]["content"];
                 let text = content.as_str().or_else(|| content.as_array()?.iter().rev().find_map(|block| block["text"].as_str()));
                 let (id, text) = (message["uuid"].as_str().unwrap_or_default(), text.unwrap_or_default());
+                if self.has_taken(id) {
+                    self.receipt(id, "completed");
+                    repeat(id, text);
+                    return Ok(());
+                }
                 self.receipt(id, "queued");
                 self.queued.fetch_add(1, SeqCst);
                 self.queue.send((id.into(), text.into())).context("the worker is gone")?;
@@ -149,13 +158,6 @@ impl Agent {
     }
 
     fn answer(&self, id: &str, prompt: &str) -> Result<()> {
-        let session = self.session();
-        let repeat = || say(&json!({ "type": "user", "uuid": id, "isReplay": true, "message": { "role": "user", "content": prompt } }));
-        if fs::read_to_string(self.file(&session)).unwrap_or_default().lines().any(|taken| taken == id) {
-            self.receipt(id, "completed");
-            repeat();
-            return Ok(());
-        }
         let words: Vec<&str> = prompt.split_whitespace().collect();
         if words.contains(&"!late") {
             self.wait_for(|| self.interrupted.load(SeqCst));
@@ -171,7 +173,7 @@ impl Agent {
         append(&self.folder.join("prompts.log"), &format!("{logged}\n"))?;
         append(&self.file(&session), &format!("{id}\n"))?;
         let number = fs::read_to_string(self.file(&session))?.lines().count();
-        repeat();
+        repeat(id, prompt);
         Turn { agent: self, number, said: RefCell::default() }.answer(&words);
         self.receipt(id, "completed");
         if words.contains(&"!own") {
@@ -344,6 +346,10 @@ impl Turn<'_> {
             br#"{"type":"stream_event","event":{"type":"content_block_delta","delta":{"type":"text_delta","text":"half \ud800 a surrogate "}}}"#,
         );
     }
+}
+
+fn repeat(id: &str, prompt: &str) {
+    say(&json!({ "type": "user", "uuid": id, "isReplay": true, "message": { "role": "user", "content": prompt } }));
 }
 
 fn stream(event: &Value) {

@@ -3,7 +3,7 @@
 use crate::support::{Heard, Talk, fresh_turn, program, try_open, xtask};
 use bytes::Bytes;
 use everkept_agent::{
-    AgentFaultKind, Done, OpenSession, Order, Prompt, PromptPart,
+    AgentFaultKind, Done, OpenSession, Order, Output, Prompt, PromptPart,
     conformance::{self, Script},
 };
 use everkept_core::{AgentRaw, AgentSessionId, Asked, ModelName, OptionKind, Payload, QuestionKind, Said, ToolStatus, Usage};
@@ -78,6 +78,23 @@ async fn o5_a_prompt_that_claude_has_had_is_not_run_again_and_ends() {
         let log = std::fs::read_to_string(folder.path().join("prompts.log")).unwrap();
         assert_eq!(log.lines().count(), 1, "{log}");
     }
+}
+
+#[tokio::test]
+async fn o5_a_prompt_that_claude_has_had_ends_in_the_middle_of_its_own_turn_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut talk = Talk::open(&scripted(folder.path()), folder.path(), OpenSession::New).await;
+    let prompt = Prompt { turn: fresh_turn(), parts: vec![PromptPart::Text("!own once".into())], history: Vec::new() };
+    talk.order(Order::Prompt(prompt.clone())).await;
+    talk.hear_out().await;
+    let mut bytes = Vec::new();
+    while !String::from_utf8_lossy(&bytes).contains(r#""text":"words ""#) {
+        let Some(Output::Said { raw, .. }) = talk.next().await else { panic!("its own turn ends nothing of ours") };
+        bytes.extend(raw);
+    }
+    talk.order(Order::Prompt(prompt)).await;
+    assert!(matches!(talk.hear_out().await.done(), Done::Failed { code, .. } if code == "already_taken"));
+    talk.end().await;
 }
 
 #[tokio::test]
