@@ -10,6 +10,12 @@ use tokio::{
     sync::mpsc,
 };
 
+fn client(address: &str, token: Option<String>) -> Client {
+    // The client itself needs none; built beside a crate that speaks TLS, it wants to be told whose cryptography that uses.
+    let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+    Client::new(address, token).unwrap()
+}
+
 #[tokio::test]
 async fn a_broken_stream_goes_on_after_the_last_event() {
     let event = |seq| format!("id: {seq}\nevent: usage\ndata: {}\n\n", event_json(seq));
@@ -17,7 +23,7 @@ async fn a_broken_stream_goes_on_after_the_last_event() {
     let first = format!("{STREAM}{}{}data: {{\"seq\":3,", event(1), event(2));
     let second = format!("{STREAM}{}{}", event(2), event(3));
     let (address, mut requests) = answers(vec![first, second]).await;
-    let mut follow = Client::new(&address, Some("secret".into())).unwrap().follow("ses_1", 0);
+    let mut follow = client(&address, Some("secret".into())).follow("ses_1", 0);
     for seq in 1..=3 {
         assert_eq!(follow.next().await.unwrap().seq, seq);
     }
@@ -32,7 +38,7 @@ async fn a_server_that_is_not_there_says_what_to_do() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let error = Client::new(&address, None).unwrap().agents().await.unwrap_err();
+    let error = client(&address, None).agents().await.unwrap_err();
     assert_eq!(error.to_string(), format!("no server answers at {address}; start one with `everkept`"));
     assert!(error.is_retryable() && !error.may_have_happened());
 }
@@ -41,7 +47,7 @@ async fn a_server_that_is_not_there_says_what_to_do() {
 async fn a_refusal_keeps_its_code() {
     let body = r#"{"error":{"code":"queue_full","message":"the queue holds 1000 turns","retryable":true}}"#;
     let (address, _requests) = answers(vec![json_answer("429 Too Many Requests", body)]).await;
-    let error = Client::new(&address, None).unwrap().submit_turn("ses_1", &SubmitTurn::default()).await.unwrap_err();
+    let error = client(&address, None).submit_turn("ses_1", &SubmitTurn::default()).await.unwrap_err();
     assert_eq!((error.code(), error.is_retryable(), error.may_have_happened()), (Some(ErrorCode::QueueFull), true, false));
     assert_eq!(error.to_string(), "the queue holds 1000 turns");
 }
@@ -49,14 +55,14 @@ async fn a_refusal_keeps_its_code() {
 #[tokio::test]
 async fn another_server_is_not_taken_for_ours() {
     let (address, _requests) = answers(vec!["HTTP/1.1 502 Bad\r\ncontent-length: 2\r\n\r\nno".into()]).await;
-    let error = Client::new(&address, None).unwrap().agents().await.unwrap_err();
+    let error = client(&address, None).agents().await.unwrap_err();
     assert!(matches!(error, ClientError::Stranger { status: 502, .. }), "{error}");
 }
 
 #[tokio::test]
 async fn a_write_whose_answer_never_came_may_have_happened() {
     let (address, _requests) = answers(vec![String::new()]).await;
-    let error = Client::new(&address, None).unwrap().submit_turn("ses_1", &SubmitTurn::default()).await.unwrap_err();
+    let error = client(&address, None).submit_turn("ses_1", &SubmitTurn::default()).await.unwrap_err();
     assert!(error.may_have_happened() && error.is_retryable(), "{error}");
 }
 
@@ -64,7 +70,7 @@ async fn a_write_whose_answer_never_came_may_have_happened() {
 async fn names_are_encoded_whatever_they_hold() {
     let answer = || json_answer("200 OK", r#"{"items":[],"next_cursor":null,"has_more":false}"#);
     let (address, mut requests) = answers(vec![answer(), answer()]).await;
-    let client = Client::new(&address, None).unwrap();
+    let client = client(&address, None);
     _ = client.submit_to_thread("a/b", "ü ?#%", &SubmitTurn::default()).await;
     assert!(requests.recv().await.unwrap().starts_with("POST /api/threads/a%2Fb/%C3%BC%20%3F%23%25/turns HTTP/1.1\r\n"));
     let filter = SessionsFilter { search: Some("a&b=c".into()), deleted: true, ..SessionsFilter::default() };
