@@ -159,6 +159,8 @@ impl Agent {
 
     fn answer(&self, id: &str, prompt: &str) -> Result<()> {
         let words: Vec<&str> = prompt.split_whitespace().collect();
+        // The next prompt may come as soon as this one's result is said.
+        let queued = self.queued.load(SeqCst);
         if words.contains(&"!late") {
             self.wait_for(|| self.interrupted.load(SeqCst));
         }
@@ -177,13 +179,13 @@ impl Agent {
         Turn { agent: self, number, said: RefCell::default() }.answer(&words);
         self.receipt(id, "completed");
         if words.contains(&"!own") {
-            self.begin_by_itself();
+            self.begin_by_itself(queued);
         }
         Ok(())
     }
 
-    fn begin_by_itself(&self) {
-        let before = self.queued.load(SeqCst);
+    /// Goes on until more prompts were queued than before.
+    fn begin_by_itself(&self, before: u64) {
         self.init();
         let turn = Turn { agent: self, number: 0, said: RefCell::default() };
         turn.speak("words of its own");
