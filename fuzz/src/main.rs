@@ -48,6 +48,8 @@ fn choose() {
         acp::play(script.as_ref());
         std::process::exit(0);
     }
+    // An agent that is gone is written to all the same; a program of Rust's own would be told by an error.
+    signal_hook::flag::register(signal_hook::consts::SIGPIPE, Default::default()).expect("a signal can be taken");
     let name = std::env::var("EVERKEPT_FUZZ").unwrap_or_default();
     if name == "list" {
         TARGETS.iter().for_each(|(name, _)| println!("{name}"));
