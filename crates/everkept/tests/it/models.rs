@@ -1,55 +1,22 @@
 //! Models behind an HTTP API, behind the real server, which is killed in the middle: one agent session, all of its context.
 
 use crate::bench::*;
-use serde_json::{Value, json};
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use crate::real::World;
+use serde_json::json;
+use std::path::Path;
 
 const KEY: &str = "sk-canary-0123456789";
 
-struct Model {
-    folder: tempfile::TempDir,
-    process: Child,
-    url: String,
-}
-
-impl Drop for Model {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Model {
-    fn new() -> Model {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("data")).unwrap();
-        let log = folder.path().join("model.log");
-        let mut process = Command::new(xtask()).args(["fake-model", "--log"]).arg(log).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let url = line.trim().strip_prefix("listening ").unwrap().to_owned();
-        Model { folder, process, url }
-    }
-
-    fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
-    }
-
-    fn configure(&self, protocol: &str) {
-        let path = if protocol == "openai" { "/v1" } else { "" };
-        let config = format!(
-            "default_agent = \"mine\"\n[agents.mine]\nprotocol = \"{protocol}\"\nbase_url = \"{}{path}\"\napi_key_env = \"MY_KEY\"\nmodel = \"fake\"\n",
-            self.url
-        );
-        std::fs::write(self.data().join("config.toml"), config).unwrap();
-    }
-
-    fn last_request(&self) -> Value {
-        let log = std::fs::read_to_string(self.folder.path().join("model.log")).unwrap();
-        serde_json::from_str(log.lines().last().unwrap()).unwrap()
-    }
+/// The default agent is a model, whose key is in the environment of the server.
+fn world(protocol: &str) -> World {
+    let world = World::new();
+    let path = if protocol == "openai" { "/v1" } else { "" };
+    let config = format!(
+        "default_agent = \"mine\"\n[agents.mine]\nprotocol = \"{protocol}\"\nbase_url = \"{}{path}\"\napi_key_env = \"MY_KEY\"\nmodel = \"fake\"\n",
+        world.url
+    );
+    std::fs::write(world.path("data").join("config.toml"), config).unwrap();
+    world
 }
 
 fn with_key(data: &Path) -> Server {
@@ -61,9 +28,8 @@ fn with_key(data: &Path) -> Server {
 #[tokio::test(flavor = "multi_thread")]
 async fn oc_07_a_model_goes_on_with_the_whole_conversation_after_kill_9_of_the_server() {
     for protocol in ["openai", "anthropic"] {
-        let model = Model::new();
-        let data = model.data();
-        model.configure(protocol);
+        let model = world(protocol);
+        let data = model.path("data");
         let mut server = with_key(&data);
         let session = server.session(json!({})).await;
         let first = server.ended(&server.send(&session, "remember the roof").await).await;
@@ -121,10 +87,9 @@ async fn oc_07_a_model_goes_on_with_the_whole_conversation_after_kill_9_of_the_s
 
 #[test]
 fn a_server_without_the_key_it_was_told_of_says_so() {
-    let model = Model::new();
-    model.configure("openai");
+    let model = world("openai");
     let mut command = everkept();
-    serve(&mut command, &model.data());
+    serve(&mut command, &model.path("data"));
     let output = command.env_remove("MY_KEY").output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains("agents.mine.api_key_env: MY_KEY is not set"), "{said}");

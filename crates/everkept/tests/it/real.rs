@@ -67,12 +67,16 @@ impl World {
         processes.filter(|pid| is_alive(*pid)).collect()
     }
 
-    /// The user prompts of the last request for an answer that the model was sent.
-    fn last_prompts(&self) -> Vec<String> {
+    /// The last request for an answer that the model was sent.
+    pub fn last_request(&self) -> Value {
         let log = std::fs::read_to_string(self.path("model.log")).unwrap();
         let mut requests = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let last = requests.rfind(|request| request["title"] == false).unwrap();
-        last["prompts"].as_array().unwrap().iter().map(|prompt| prompt.as_str().unwrap().to_owned()).collect()
+        requests.rfind(|request| request["title"] == false).unwrap()
+    }
+
+    /// The user prompts in it.
+    fn last_prompts(&self) -> Vec<String> {
+        self.last_request()["prompts"].as_array().unwrap().iter().map(|prompt| prompt.as_str().unwrap().to_owned()).collect()
     }
 }
 
