@@ -13,25 +13,28 @@ pub fn run(bytes: &[u8]) {
     let mut input = Unstructured::new(bytes);
     let mut kept = Kept::new();
     let Ok(()) = play(&mut kept, &mut input) else { return };
-    let held = kept.held();
+    let orders = kept.held();
 
-    let all: Vec<_> = held.iter().map(|held| (held.role, held.text.clone())).collect();
-    let again = kept.align(&all);
-    let answered = matches!(again, Aligned::Answered { .. } | Aligned::Kept);
-    assert!(answered, "what is kept has nothing new in it: {again:?}");
-    for extra in 1..=2 {
-        let mut longer = all.clone();
-        longer.extend((0..extra).map(|n| (Role::User, format!("new {n}"))));
-        assert_eq!(kept.align(&longer), Aligned::New { from: all.len() }, "just the end is new");
+    for held in &orders {
+        let all: Vec<_> = held.iter().map(|held| (held.role, held.text.clone())).collect();
+        let again = kept.align(&all);
+        let answered = matches!(again, Aligned::Answered { .. } | Aligned::Kept);
+        assert!(answered, "what is kept has nothing new in it: {again:?}");
+        for extra in 1..=2 {
+            let mut longer = all.clone();
+            longer.extend((0..extra).map(|n| (Role::User, format!("new {n}"))));
+            assert_eq!(kept.align(&longer), Aligned::New { from: all.len() }, "just the end is new");
+        }
     }
-    let Ok(sent) = resend(&held, &mut input) else { return };
-    check(&kept, &held, &sent);
+    let Ok(order) = input.choose(&orders) else { return };
+    let Ok(sent) = resend(order, &mut input) else { return };
+    check(&kept, &orders, &sent);
 }
 
-fn check(kept: &Kept, held: &[Held], sent: &[(Role, String)]) {
-    let said = format!("held {held:?}, sent {sent:?}");
+fn check(kept: &Kept, orders: &[Vec<Held>; 2], sent: &[(Role, String)]) {
+    let said = format!("held {orders:?}, sent {sent:?}");
     let compared: Vec<_> = sent.iter().filter(|(role, _)| *role != Role::System).cloned().collect();
-    let expected = verdict(held, &compared, 0);
+    let expected = orders.iter().map(|held| verdict(held, &compared, 0)).max().expect("two orders");
     match kept.align(sent) {
         Aligned::New { from } => {
             let systems = sent[..from].iter().filter(|(role, _)| *role == Role::System).count();
@@ -61,11 +64,12 @@ fn after_systems(sent: &[(Role, String)], at: usize) -> usize {
     (0..at).rev().take_while(|n| sent[*n].0 == Role::System).last().unwrap_or(at)
 }
 
-#[derive(Debug, PartialEq)]
+/// The later, the more of what was sent is held.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Verdict {
+    Diverged,
     New(usize),
     Kept,
-    Diverged,
 }
 
 /// Tries every way to leave out what may be left out.
@@ -85,6 +89,8 @@ struct Held {
     role: Role,
     text: String,
     optional: bool,
+    /// Since which step it is there: the order in which messages are listed.
+    since: u64,
 }
 
 /// A place in the conversation: an exchange, or a message that was recorded.
@@ -125,8 +131,13 @@ impl Kept {
         self.log.extend(events);
     }
 
-    fn held(&self) -> Vec<Held> {
-        self.places.iter().flat_map(|place| place.held.clone()).filter(|held| held.role != Role::System).collect()
+    /// As a conversation, and as a list of messages.
+    fn held(&self) -> [Vec<Held>; 2] {
+        let all = self.places.iter().flat_map(|place| place.held.clone());
+        let as_conversation: Vec<_> = all.filter(|held| held.role != Role::System).collect();
+        let mut as_listed = as_conversation.clone();
+        as_listed.sort_by_key(|held| held.since);
+        [as_conversation, as_listed]
     }
 
     fn align(&self, sent: &[(Role, String)]) -> Aligned {
@@ -186,7 +197,7 @@ fn play(kept: &mut Kept, input: &mut Unstructured<'_>) -> Result<()> {
                 let text = *input.choose(&TEXTS[..3])?;
                 let message = NewMessage { id: message(n), role, parts: vec![NewPart::Text(text.into())] };
                 kept.run(Command::RecordMessages { messages: vec![message] });
-                kept.places.push(Place { turn: None, held: vec![Held { role, text: text.into(), optional: false }] });
+                kept.places.push(Place { turn: None, held: vec![Held { role, text: text.into(), optional: false, since: n }] });
             }
             3 => {
                 kept.run(Command::ClearContext);
@@ -217,7 +228,7 @@ fn ask(kept: &mut Kept, n: u64, input: &mut Unstructured<'_>) -> Result<()> {
         known: known(),
     }));
     kept.answer(n, &answers, end);
-    kept.places.push(Place { turn: Some(n), held: exchange(text.into(), answers.concat(), end) });
+    kept.places.push(Place { turn: Some(n), held: exchange((text.into(), n), (answers.concat(), n), end) });
     Ok(())
 }
 
@@ -228,13 +239,15 @@ fn again(kept: &mut Kept, at: usize, n: u64) {
     let completed = kept.state.turn(turn(old)).is_some_and(|entry| entry.turn.state == TurnState::Completed);
     kept.run(if completed { Command::RedoTurn(order) } else { Command::RetryTurn(order) });
     kept.answer(n, &["z"], TurnEnd::Completed);
-    let text = kept.places[at].held[0].text.clone();
-    kept.places[at] = Place { turn: Some(n), held: exchange(text, "z".into(), TurnEnd::Completed) };
+    let Held { text, since, .. } = kept.places[at].held[0].clone();
+    kept.places[at] = Place { turn: Some(n), held: exchange((text, since), ("z".into(), n), TurnEnd::Completed) };
 }
 
-fn exchange(text: String, answer: String, end: TurnEnd) -> Vec<Held> {
+fn exchange((text, asked): (String, u64), (answer, answered): (String, u64), end: TurnEnd) -> Vec<Held> {
     let optional = end != TurnEnd::Completed || answer.is_empty();
-    vec![Held { role: Role::User, text, optional: false }, Held { role: Role::Assistant, text: answer, optional }]
+    let request = Held { role: Role::User, text, optional: false, since: asked };
+    let since = if answer.is_empty() { asked } else { answered };
+    vec![request, Held { role: Role::Assistant, text: answer, optional, since }]
 }
 
 /// What is held, edited in up to three places.

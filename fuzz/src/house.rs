@@ -248,7 +248,12 @@ fn body(status: u16, headers: &BTreeMap<String, String>, bytes: &mut &[u8]) -> V
     if headers.get("transfer-encoding").is_some_and(|encoding| encoding == "chunked") {
         return chunks(bytes);
     }
-    let length: usize = headers.get("content-length").map_or(0, |length| length.parse().expect("a length is a number"));
+    let Some(length) = headers.get("content-length") else {
+        // To a client of HTTP/1.0 a body of no known length lasts as long as the connection.
+        let bodiless = status < 200 || status == 204 || status == 304;
+        return if bodiless { Vec::new() } else { std::mem::take(bytes).to_vec() };
+    };
+    let length: usize = length.parse().expect("a length is a number");
     // The answer to HEAD says a length and has no body.
     let (body, rest) = bytes.split_at_checked(length).unwrap_or((bytes, &[]));
     *bytes = rest;

@@ -15,6 +15,8 @@ use std::{
 };
 
 const SECONDS: u64 = 60;
+/// The same tree is tried with the same inputs, as far as they come in the time.
+const SEED: u32 = 20_261_120;
 /// Targets that run at the same time.
 const AT_ONCE: usize = 2;
 /// For one input, in seconds; more is a hang.
@@ -30,15 +32,17 @@ const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-l
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares";
 
-const USAGE: &str = "usage: cargo xtask fuzz [TARGET..] [--seconds N] [--keep | --again FILE]
+const USAGE: &str = "usage: cargo xtask fuzz [TARGET..] [--seconds N] [--seed N] [--keep | --again FILE]
 
   --seconds N    how long each target runs, 60 without
+  --seed N       of the inputs that are made; 0 for another one each time
   --keep         then keep, of the corpus and what was found, the few inputs that reach most
   --again FILE   run one input of one target again, and nothing else";
 
 struct Asked {
     targets: Vec<String>,
     seconds: u64,
+    seed: u32,
     keep: bool,
     again: Option<PathBuf>,
 }
@@ -65,11 +69,12 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
 }
 
 fn read(args: &[String]) -> anyhow::Result<Asked> {
-    let mut asked = Asked { targets: Vec::new(), seconds: SECONDS, keep: false, again: None };
+    let mut asked = Asked { targets: Vec::new(), seconds: SECONDS, seed: SEED, keep: false, again: None };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--seconds" => asked.seconds = args.next().and_then(|seconds| seconds.parse().ok()).context(USAGE)?,
+            "--seed" => asked.seed = args.next().and_then(|seed| seed.parse().ok()).context(USAGE)?,
             "--again" => asked.again = Some(args.next().context(USAGE)?.into()),
             "--keep" => asked.keep = true,
             flag if flag.starts_with('-') => bail!("{USAGE}"),
@@ -142,7 +147,7 @@ fn run_all(fuzzer: &Fuzzer, asked: &Asked) -> anyhow::Result<()> {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 while let Some(target) = next() {
-                    if let Err(error) = run_one(fuzzer, target, asked.seconds) {
+                    if let Err(error) = run_one(fuzzer, target, asked) {
                         eprintln!("{target}: {error:#}");
                         failed.lock().expect("nothing panics while it holds the list").push(target.clone());
                     }
@@ -157,7 +162,7 @@ fn run_all(fuzzer: &Fuzzer, asked: &Asked) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn run_one(fuzzer: &Fuzzer, target: &str, seconds: u64) -> anyhow::Result<()> {
+fn run_one(fuzzer: &Fuzzer, target: &str, asked: &Asked) -> anyhow::Result<()> {
     let found = folder().join("found").join(target);
     let crashes = folder().join("crashes").join(target);
     if found.exists() {
@@ -168,7 +173,8 @@ fn run_one(fuzzer: &Fuzzer, target: &str, seconds: u64) -> anyhow::Result<()> {
     let log = folder().join(format!("{target}.log"));
     let output = fs::File::create(&log)?;
     let mut command = fuzzer.command(target);
-    command.args([format!("-max_total_time={seconds}"), format!("-max_len={MAX_LENGTH}"), "-print_final_stats=1".into()]);
+    command.args([format!("-max_total_time={}", asked.seconds), format!("-seed={}", asked.seed)]);
+    command.args([format!("-max_len={MAX_LENGTH}"), "-print_final_stats=1".into()]);
     command.arg(format!("-artifact_prefix={}/", crashes.display()));
     let words = root().join("fuzz/words").join(target);
     if words.is_file() {

@@ -34,14 +34,38 @@ struct Unit {
     turn: Option<TurnId>,
     message: Option<MessageId>,
     slot: usize,
+    /// The first event of it, or of its request when there is none.
+    place: u64,
     /// The last event that belongs to the unit's exchange, when the unit ends it.
     end: Option<u64>,
 }
 
 /// System messages are left out of the comparison: clients rewrite them freely. Whether an answer that may be left out
 /// was, shows in what follows: where both could be, it counts as sent unless that leads to another conversation.
+///
+/// The answer of a later attempt stands after its request in the conversation, and at the end of the list of messages: a
+/// client may have read either, and the one that accounts for more of what was sent counts.
 pub fn align(state: &State, sent: &[SentMessage]) -> Aligned {
-    let units = units(state);
+    let mut units = units(state);
+    let as_conversation = align_with(state, &units, sent);
+    if units.is_sorted_by_key(|unit| unit.place) {
+        return as_conversation;
+    }
+    units.sort_by_key(|unit| unit.place);
+    let as_listed = align_with(state, &units, sent);
+    if accounted(as_listed) > accounted(as_conversation) { as_listed } else { as_conversation }
+}
+
+/// How much of what was sent is held: none for another conversation.
+fn accounted(aligned: Aligned) -> usize {
+    match aligned {
+        Aligned::Diverged { .. } => 0,
+        Aligned::New { from } => 1 + from,
+        Aligned::Answered { .. } | Aligned::Kept => usize::MAX,
+    }
+}
+
+fn align_with(state: &State, units: &[Unit], sent: &[SentMessage]) -> Aligned {
     let compared: Vec<_> = sent.iter().enumerate().filter(|(_, message)| message.role != Role::System).collect();
     let (mut unit, mut next) = (0, 0);
     // After how many units how many messages are accounted for, until the two part for the first time.
@@ -62,7 +86,7 @@ pub fn align(state: &State, sent: &[SentMessage]) -> Aligned {
         } else if held.optional && !same {
             bounds.push((unit + 1, at));
         } else {
-            let first = *parted.get_or_insert_with(|| (last_cut(state, &units, &bounds), held.message));
+            let first = *parted.get_or_insert_with(|| (last_cut(state, units, &bounds), held.message));
             let Some(choice) = choices.pop() else {
                 let ((at, cut), held) = first;
                 return Aligned::Diverged { at, held, cut };
@@ -127,6 +151,7 @@ fn units(state: &State) -> Vec<Unit> {
                         turn: None,
                         message: Some(message.id),
                         slot: n,
+                        place: message.first_seq,
                         end: message.last_seq,
                     });
                 }
@@ -134,6 +159,7 @@ fn units(state: &State) -> Vec<Unit> {
             SlotKind::Turns(attempts) => {
                 let Some(entry) = attempts.last().map(|&at| &state.turns[at]) else { continue };
                 let request = entry.turn.request_message.filter(|_| entry.turn.continues.is_none()).and_then(|id| state.message(id));
+                let asked_at = request.map_or(entry.queued_seq, |request| request.first_seq);
                 if let Some(request) = request {
                     units.push(Unit {
                         role: Role::User,
@@ -142,17 +168,20 @@ fn units(state: &State) -> Vec<Unit> {
                         turn: Some(entry.turn.id),
                         message: Some(request.id),
                         slot: n,
+                        place: asked_at,
                         end: None,
                     });
                 }
+                let answer = entry.turn.response_messages.first().copied();
                 let completed = entry.turn.state == TurnState::Completed && entry.turn.continues.is_none();
                 units.push(Unit {
                     role: Role::Assistant,
                     digest: entry.answer_digest(),
                     optional: !completed || !entry.answered,
                     turn: Some(entry.turn.id),
-                    message: entry.turn.response_messages.first().copied(),
+                    message: answer,
                     slot: n,
+                    place: answer.and_then(|id| state.message(id)).map_or(asked_at, |answer| answer.first_seq),
                     end: entry.ended_seq,
                 });
             }
