@@ -59,7 +59,7 @@ async fn talk(opened: bool, piece: usize, said: &[u8]) -> Result<Heard, AgentFau
     let env = BTreeMap::from([(SCRIPT.to_owned(), FILE.display().to_string())]);
     let agent = Program { name: "fuzz".into(), command: vec!["fuzz".into()], env, keeper: Keeper { program, args: Vec::new() } };
     let open = Open { directory: directory().to_owned(), session: OpenSession::New, model: None };
-    let mut agent = AcpAgent::new(agent).open(open).await?;
+    let mut agent = AcpAgent::new(agent, BTreeMap::new()).open(open).await?;
     let prompt =
         Prompt { turn: TurnId::derive(Default::default(), "turn", 0), parts: vec![PromptPart::Text("go".into())], history: vec![] };
     // An agent that is gone already takes no orders, and says so.

@@ -2,13 +2,13 @@
 //!
 //! Never: an error without its line, or a configuration that says something else when it is written out again.
 
-#[path = "../../crates/everkept/src/config.rs"]
+#[path = "../../crates/everkept/src/config/mod.rs"]
 mod real;
 
 use crate::house::directory;
-use everkept_drivers::{Speaks, model::Api};
+use everkept_drivers::{McpServer, Setup, Speaks, Subagent, model::Api};
 use real::{Agent, AgentKind, Config, Keeper, Server, Trash};
-use std::{fs, path::PathBuf, sync::LazyLock};
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::LazyLock};
 use toml::{Table, Value};
 
 static FILE: LazyLock<PathBuf> = LazyLock::new(|| directory().join("config.toml"));
@@ -62,7 +62,7 @@ fn one(Agent { kind, model }: &Agent) -> Table {
     put(&mut table, "model", model.as_ref().map(ToString::to_string));
     match kind {
         AgentKind::Demo => put(&mut table, "protocol", Some("demo")),
-        AgentKind::Program { speaks, command, env } => {
+        AgentKind::Program { speaks, command, env, setup } => {
             let protocol = match speaks {
                 Speaks::Acp => "acp",
                 Speaks::ClaudeCode => "claude-code",
@@ -70,9 +70,10 @@ fn one(Agent { kind, model }: &Agent) -> Table {
             };
             put(&mut table, "protocol", Some(protocol));
             put(&mut table, "command", Some(command.clone()));
-            put(&mut table, "env", Some(env.iter().map(|(name, value)| (name.clone(), Value::String(value.clone()))).collect::<Table>()));
+            put(&mut table, "env", Some(texts(env)));
+            table.extend(told(setup));
         }
-        AgentKind::Model { api, base_url, api_key_env, max_tokens } => {
+        AgentKind::Model { api, base_url, api_key_env, max_tokens, system_prompt } => {
             let protocol = match api {
                 Api::OpenAi => "openai",
                 Api::Anthropic => "anthropic",
@@ -81,9 +82,46 @@ fn one(Agent { kind, model }: &Agent) -> Table {
             put(&mut table, "base_url", Some(base_url.clone()));
             put(&mut table, "api_key_env", api_key_env.clone());
             put(&mut table, "max_tokens", max_tokens.map(i64::from));
+            put(&mut table, "system_prompt", system_prompt.clone());
         }
     }
     table
+}
+
+fn told(Setup { system_prompt, subagents, mcp_servers, max_turns }: &Setup) -> Table {
+    let mut table = Table::new();
+    put(&mut table, "system_prompt", system_prompt.clone());
+    put(&mut table, "max_turns", max_turns.map(|most| i64::from(most.get())));
+    let subagent = |Subagent { description, prompt, tools, model }: &Subagent| {
+        let mut table = Table::new();
+        put(&mut table, "description", Some(description.clone()));
+        put(&mut table, "prompt", Some(prompt.clone()));
+        put(&mut table, "tools", tools.clone());
+        put(&mut table, "model", model.clone());
+        Value::Table(table)
+    };
+    put(&mut table, "subagents", Some(subagents.iter().map(|(name, it)| (name.clone(), subagent(it))).collect::<Table>()));
+    let server = |server: &McpServer| {
+        let mut table = Table::new();
+        match server {
+            McpServer::Process { command, args, env } => {
+                put(&mut table, "command", Some(command.clone()));
+                put(&mut table, "args", Some(args.clone()));
+                put(&mut table, "env", Some(texts(env)));
+            }
+            McpServer::Http { url, headers } => {
+                put(&mut table, "url", Some(url.clone()));
+                put(&mut table, "headers", Some(texts(headers)));
+            }
+        }
+        Value::Table(table)
+    };
+    put(&mut table, "mcp_servers", Some(mcp_servers.iter().map(|(name, it)| (name.clone(), server(it))).collect::<Table>()));
+    table
+}
+
+fn texts(pairs: &BTreeMap<String, String>) -> Table {
+    pairs.iter().map(|(name, value)| (name.clone(), Value::String(value.clone()))).collect()
 }
 
 fn put(table: &mut Table, key: &str, value: Option<impl Into<Value>>) {

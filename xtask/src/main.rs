@@ -9,6 +9,7 @@ mod mutants;
 mod scripted_agent;
 mod scripted_claude;
 mod scripted_codex;
+mod scripted_mcp;
 mod setup;
 mod test;
 
@@ -25,6 +26,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   scripted-agent    an ACP agent for tests that does what its prompts say
   scripted-claude   the same in the protocol of Claude Code
   scripted-codex    the same in the protocol of Codex's app server
+  scripted-mcp      a server with a tool, for agents to start
   keeper -- CMD     run a command under the keeper";
 
 fn main() -> ExitCode {
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Some("scripted-agent") => scripted_agent::run(&args),
         Some("scripted-claude") => scripted_claude::run(&args),
         Some("scripted-codex") => scripted_codex::run(&args),
+        Some("scripted-mcp") => scripted_mcp::run(&args),
         _ => Err(anyhow::anyhow!("{USAGE}")),
     };
     match result {

@@ -2,7 +2,7 @@
 //!
 //! It answers `reply N to: TEXT`, N being the prompts its session has seen. Its sessions live in `SCRIPTED_DIR`, and so
 //! does `prompts.log`: every prompt it was ever sent, written before anything is done about it. A test that kills things
-//! reads there what was really asked.
+//! reads there what was really asked. `calls.log` has all other requests, as does that of the other scripted agents.
 //!
 //! Never: honest beyond need. Directives make it die, babble, go deaf or leave daemons behind.
 
@@ -84,6 +84,7 @@ impl Agent {
 
     fn call(&self, method: &str, params: &Value) -> Result<Answer> {
         let id = params["sessionId"].as_str().unwrap_or_default();
+        append(&self.sessions.folder.join("calls.log"), &format!("{}\n", json!({ "method": method, "params": params })))?;
         Ok(match method {
             "initialize" => Ok(introduction()),
             "session/new" => {
@@ -149,17 +150,15 @@ impl Agent {
 }
 
 fn introduction() -> Value {
+    // `SCRIPTED_LOAD_ONLY` makes a client load where it would resume, and reaches no servers.
+    let able = std::env::var_os("SCRIPTED_LOAD_ONLY").is_none();
     json!({
         "protocolVersion": 1,
         "agentCapabilities": {
             "loadSession": true,
             "promptCapabilities": { "image": false, "audio": false, "embeddedContext": true },
-            // `SCRIPTED_LOAD_ONLY` makes a client load where it would resume.
-            "sessionCapabilities": if std::env::var_os("SCRIPTED_LOAD_ONLY").is_some() {
-                json!({ "fork": {} })
-            } else {
-                json!({ "fork": {}, "resume": {} })
-            },
+            "sessionCapabilities": if able { json!({ "fork": {}, "resume": {} }) } else { json!({ "fork": {} }) },
+            "mcpCapabilities": { "http": able, "sse": false },
         },
         "agentInfo": { "name": "scripted-agent", "version": "1" },
         "authMethods": [],

@@ -37,6 +37,7 @@ pub fn run(args: &[String]) -> Result<()> {
     let value = |name: &str| args.iter().find_map(|arg| arg.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned);
     let (given, resumed) = (value("--session-id"), value("--resume"));
     let session = given.or_else(|| resumed.clone()).context("no session is named")?;
+    append(&folder.join("calls.log"), &format!("{}\n", json!({ "method": "start", "params": args })))?;
     let (agent, prompts) = Agent::new(folder, session);
     let agent = Arc::new(agent);
     if let Some(resumed) = &resumed {
@@ -117,7 +118,7 @@ impl Agent {
                 self.queued.fetch_add(1, SeqCst);
                 self.queue.send((id.into(), text.into())).context("the worker is gone")?;
             }
-            "control_request" => self.control(&message["request_id"], &message["request"]),
+            "control_request" => self.control(&message["request_id"], &message["request"])?,
             "control_response" => {
                 let response = &message["response"];
                 let id = response["request_id"].as_str().unwrap_or_default();
@@ -131,7 +132,8 @@ impl Agent {
         Ok(())
     }
 
-    fn control(&self, id: &Value, request: &Value) {
+    fn control(&self, id: &Value, request: &Value) -> Result<()> {
+        append(&self.folder.join("calls.log"), &format!("{}\n", json!({ "method": request["subtype"], "params": request })))?;
         let model = request["model"].as_str().unwrap_or_default();
         let response = match request["subtype"].as_str().unwrap_or_default() {
             "set_model" if !MODELS.contains(&model) => {
@@ -144,6 +146,7 @@ impl Agent {
             _ => json!({ "subtype": "success", "request_id": id, "response": {} }),
         };
         say(&json!({ "type": "control_response", "response": response }));
+        Ok(())
     }
 
     fn receipt(&self, id: &str, state: &str) {

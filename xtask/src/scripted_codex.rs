@@ -69,6 +69,7 @@ impl Agent {
 
     fn call(&self, method: &str, params: &Value) -> Result<Answer> {
         let id = params["threadId"].as_str().unwrap_or_default();
+        append(&self.folder.join("calls.log"), &format!("{}\n", json!({ "method": method, "params": params })))?;
         Ok(match method {
             "initialize" => Ok(json!({ "userAgent": "scripted-codex" })),
             "thread/start" => {

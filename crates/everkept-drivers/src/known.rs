@@ -2,7 +2,7 @@
 //!
 //! Never: a look at the machine. Whoever asks looks whether the program is there.
 
-use crate::{Program, acp::AcpAgent, claude::ClaudeAgent, codex::CodexAgent};
+use crate::{Program, Setup, acp::AcpAgent, claude::ClaudeAgent, codex::CodexAgent};
 use everkept_agent::Agent;
 use std::sync::Arc;
 
@@ -15,11 +15,20 @@ pub enum Speaks {
 }
 
 impl Speaks {
-    pub fn agent(self, program: Program) -> Arc<dyn Agent> {
+    pub fn agent(self, program: Program, setup: Setup) -> Arc<dyn Agent> {
         match self {
-            Self::Acp => Arc::new(AcpAgent::new(program)),
-            Self::ClaudeCode => Arc::new(ClaudeAgent::new(program)),
-            Self::Codex => Arc::new(CodexAgent::new(program)),
+            Self::Acp => Arc::new(AcpAgent::new(program, setup.mcp_servers)),
+            Self::ClaudeCode => Arc::new(ClaudeAgent::new(program, setup)),
+            Self::Codex => Arc::new(CodexAgent::new(program, setup)),
+        }
+    }
+
+    /// Of a [`Setup`], what such an agent has no way to be told.
+    pub fn not_told(self) -> &'static [&'static str] {
+        match self {
+            Self::Acp => &["system_prompt", "subagents", "max_turns"],
+            Self::ClaudeCode => &[],
+            Self::Codex => &["subagents", "max_turns"],
         }
     }
 

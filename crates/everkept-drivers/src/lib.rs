@@ -15,7 +15,9 @@ pub mod model;
 mod process;
 mod rpc;
 mod running;
+mod setup;
 mod words;
 
 pub use known::{Known, Speaks, known};
 pub use process::{Keeper, Program};
+pub use setup::{McpServer, Setup, Subagent};

@@ -12,7 +12,7 @@ use everkept_agent::demo::{DemoAgent, FileMemory};
 use everkept_api::TokenKind;
 use everkept_core::AgentName;
 use everkept_drivers::{
-    Keeper, Known, Program, known,
+    Keeper, Known, Program, Setup, known,
     model::{ModelAgent, ModelConfig},
 };
 use everkept_engine::{AgentEntry, Token};
@@ -47,16 +47,16 @@ impl Agents {
         for (known, _) in installed() {
             let command = known.command.iter().map(|word| (*word).to_owned()).collect();
             let program = Program { name: known.name.to_owned(), command, env: BTreeMap::new(), keeper: keeper.clone() };
-            entries.insert(name(known.name), AgentEntry { agent: known.speaks.agent(program), model: None });
+            entries.insert(name(known.name), AgentEntry { agent: known.speaks.agent(program, Setup::default()), model: None });
         }
         for (name, Agent { kind, model }) in &config.agents {
             let entry = match kind {
                 AgentKind::Demo => AgentEntry { agent: demo.clone(), model: model.clone() },
-                AgentKind::Program { speaks, command, env } => {
+                AgentKind::Program { speaks, command, env, setup } => {
                     let program = Program { name: name.to_string(), command: command.clone(), env: env.clone(), keeper: keeper.clone() };
-                    AgentEntry { agent: speaks.agent(program), model: model.clone() }
+                    AgentEntry { agent: speaks.agent(program, setup.clone()), model: model.clone() }
                 }
-                AgentKind::Model { api, base_url, api_key_env, max_tokens } => {
+                AgentKind::Model { api, base_url, api_key_env, max_tokens, system_prompt } => {
                     let key = match api_key_env {
                         None => None,
                         Some(variable) => Some(std::env::var(variable).ok().filter(|key| !key.is_empty()).with_context(|| {
@@ -70,6 +70,7 @@ impl Agents {
                         key,
                         model: model.clone(),
                         max_tokens: *max_tokens,
+                        system_prompt: system_prompt.clone(),
                     };
                     let agent = ModelAgent::new(config, http(base_url)?, Arc::new(|| format!("model-{}", uuid::Uuid::now_v7().simple())));
                     AgentEntry { agent: Arc::new(agent), model: model.clone() }

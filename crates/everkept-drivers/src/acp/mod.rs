@@ -9,26 +9,32 @@ mod convert;
 mod opening;
 
 use crate::{
+    McpServer,
     process::{Process, Program, open_in_time},
     rpc::Writer,
 };
 use everkept_agent::{Abilities, Agent, AgentFault, BoxFuture, Open, Opened};
 use opening::Opening;
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
 const RPC: Writer = Writer::VERSION_2;
 
 pub struct AcpAgent {
     program: Arc<Program>,
+    servers: Arc<BTreeMap<String, McpServer>>,
     /// What it said when it last ran; hopeful before that, because only an agent that can is asked to.
     abilities: Arc<Mutex<Abilities>>,
 }
 
 impl AcpAgent {
-    pub fn new(program: Program) -> Self {
+    /// The protocol has words for servers and for nothing else that an agent could be set up with.
+    pub fn new(program: Program, servers: BTreeMap<String, McpServer>) -> Self {
         let hoped =
             Abilities { resume: true, fork: true, cancel: true, ask_permission: true, set_model: true, report_usage: true, remember: true };
-        Self { program: Arc::new(program), abilities: Arc::new(Mutex::new(hoped)) }
+        Self { program: Arc::new(program), servers: Arc::new(servers), abilities: Arc::new(Mutex::new(hoped)) }
     }
 }
 
@@ -38,15 +44,20 @@ impl Agent for AcpAgent {
     }
 
     fn open(&self, open: Open) -> BoxFuture<Result<Opened, AgentFault>> {
-        let (program, abilities) = (self.program.clone(), self.abilities.clone());
+        let (program, servers, abilities) = (self.program.clone(), self.servers.clone(), self.abilities.clone());
         Box::pin(async move {
             let learn = |learned| *abilities.lock().expect("nothing panics while it holds the abilities") = learned;
-            open_in_time(&program.name, start(&program, open, learn)).await
+            open_in_time(&program.name, start(&program, &servers, open, learn)).await
         })
     }
 }
 
-async fn start(program: &Program, open: Open, learn: impl Fn(Abilities)) -> Result<Opened, AgentFault> {
+async fn start(
+    program: &Program,
+    servers: &BTreeMap<String, McpServer>,
+    open: Open,
+    learn: impl Fn(Abilities),
+) -> Result<Opened, AgentFault> {
     let process = Process::start(program, &open.directory)?;
-    Opening::new(process, &program.name).open(open, learn).await
+    Opening::new(process, &program.name).open(open, servers, learn).await
 }

@@ -8,6 +8,7 @@ use super::{
     convert::{self, Accepts},
 };
 use crate::{
+    McpServer,
     calls::{Calls, Refused},
     json::{Object, Value},
     process::Process,
@@ -17,7 +18,7 @@ use crate::{
 use everkept_agent::{Abilities, AgentFault, AgentFaultKind, Open, OpenSession, Opened};
 use everkept_core::{AgentSessionId, ModelName};
 use serde_json::{Value as Owned, json, value::RawValue};
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 const PROTOCOL_VERSION: u64 = 1;
 
@@ -31,6 +32,8 @@ struct Introduced {
     resume: bool,
     load: bool,
     fork: bool,
+    /// Whether it reaches servers itself; those it starts every agent can have.
+    http_servers: bool,
 }
 
 /// How the model of a session is set.
@@ -50,10 +53,16 @@ impl<'a> Opening<'a> {
         Self { calls: Calls::new(process, name, RPC, refuse) }
     }
 
-    pub async fn open(mut self, open: Open, learn: impl Fn(Abilities)) -> Result<Opened, AgentFault> {
+    pub async fn open(
+        mut self,
+        open: Open,
+        servers: &BTreeMap<String, McpServer>,
+        learn: impl Fn(Abilities),
+    ) -> Result<Opened, AgentFault> {
         let introduced = self.initialize().await?;
         learn(introduced.abilities(true));
-        let (session, setting) = self.open_session(&open.session, &open.directory, &introduced).await?;
+        let servers = self.servers(servers, &introduced)?;
+        let (session, setting) = self.open_session(&open.session, &open.directory, servers, &introduced).await?;
         let abilities = introduced.abilities(setting != ModelSetting::Nothing);
         learn(abilities);
         let model_set = match &open.model {
@@ -84,10 +93,22 @@ impl<'a> Opening<'a> {
         })
     }
 
+    fn servers(&self, servers: &BTreeMap<String, McpServer>, introduced: &Introduced) -> Result<Vec<Owned>, AgentFault> {
+        let told = servers.iter().map(|(name, server)| match server {
+            McpServer::Http { .. } if !introduced.http_servers => {
+                let message = format!("the agent says that it reaches no MCP server over HTTP, and {name} is one");
+                Err(self.calls.fault(AgentFaultKind::Refused, "opening a session", message))
+            }
+            server => Ok(self::server(name, server)),
+        });
+        told.collect()
+    }
+
     async fn open_session(
         &mut self,
         session: &OpenSession,
         directory: &Path,
+        servers: Vec<Owned>,
         introduced: &Introduced,
     ) -> Result<(AgentSessionId, ModelSetting), AgentFault> {
         let (method, asked) = match session {
@@ -98,7 +119,7 @@ impl<'a> Opening<'a> {
             OpenSession::Resume(_) => return Err(self.unable("resuming a session")),
             OpenSession::Fork(_) => return Err(self.unable("forking a session")),
         };
-        let mut params = json!({ "cwd": directory, "mcpServers": [] });
+        let mut params = json!({ "cwd": directory, "mcpServers": servers });
         if let Some(id) = asked {
             params["sessionId"] = json!(id);
         }
@@ -126,6 +147,15 @@ impl<'a> Opening<'a> {
     }
 }
 
+fn server(name: &str, server: &McpServer) -> Owned {
+    let pairs =
+        |pairs: &BTreeMap<String, String>| pairs.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect::<Owned>();
+    match server {
+        McpServer::Process { command, args, env } => json!({ "name": name, "command": command, "args": args, "env": pairs(env) }),
+        McpServer::Http { url, headers } => json!({ "type": "http", "name": name, "url": url, "headers": pairs(headers) }),
+    }
+}
+
 /// No turn runs, so nobody may be asked.
 fn refuse(id: &RawValue, method: &str) -> Vec<u8> {
     match method {
@@ -147,6 +177,7 @@ impl Introduced {
             resume: session.get("resume").is_some(),
             load: capabilities.get("loadSession").is_some_and(Value::flag),
             fork: session.get("fork").is_some(),
+            http_servers: capabilities.object("mcpCapabilities").get("http").is_some_and(Value::flag),
         }
     }
 

@@ -10,7 +10,10 @@ mod opening;
 mod speech;
 mod wire;
 
-use crate::process::{Process, Program, open_in_time};
+use crate::{
+    Setup,
+    process::{Process, Program, open_in_time},
+};
 use everkept_agent::{Abilities, Agent, AgentFault, AgentFaultKind, BoxFuture, Open, Opened};
 use opening::{Opening, Start};
 use std::sync::Arc;
@@ -20,12 +23,13 @@ const ABILITIES: Abilities =
 
 pub struct ClaudeAgent {
     program: Arc<Program>,
+    setup: Arc<Setup>,
 }
 
 impl ClaudeAgent {
     /// The program's command is what is called without arguments of ours, `claude` in most places.
-    pub fn new(program: Program) -> Self {
-        Self { program: Arc::new(program) }
+    pub fn new(program: Program, setup: Setup) -> Self {
+        Self { program: Arc::new(program), setup: Arc::new(setup) }
     }
 }
 
@@ -35,26 +39,27 @@ impl Agent for ClaudeAgent {
     }
 
     fn open(&self, open: Open) -> BoxFuture<Result<Opened, AgentFault>> {
-        let program = self.program.clone();
-        Box::pin(async move { open_in_time(&program.name, start(&program, open)).await })
+        let (program, setup) = (self.program.clone(), self.setup.clone());
+        Box::pin(async move { open_in_time(&program.name, start(&program, &setup, open)).await })
     }
 }
 
-async fn start(program: &Program, open: Open) -> Result<Opened, AgentFault> {
-    let opened = start_on(program, Start::of(&open, &program.name)?, &open).await;
+async fn start(program: &Program, setup: &Setup, open: Open) -> Result<Opened, AgentFault> {
+    let opened = start_on(program, setup, Start::of(&open, &program.name)?, &open).await;
     match opened {
         // The agent writes a session down with its first prompt, so one that was let go of before that is nowhere.
         Err(fault) if fault.kind == AgentFaultKind::UnknownSession => match Start::unwritten(&open) {
-            Some(start) => start_on(program, start, &open).await,
+            Some(start) => start_on(program, setup, start, &open).await,
             None => Err(fault),
         },
         opened => opened,
     }
 }
 
-async fn start_on(program: &Program, start: Start, open: &Open) -> Result<Opened, AgentFault> {
+async fn start_on(program: &Program, setup: &Setup, start: Start, open: &Open) -> Result<Opened, AgentFault> {
     let mut program = program.clone();
     program.command.extend(start.args(open.model.as_ref()));
+    program.command.extend(opening::setup_args(setup));
     let process = Process::start(&program, &open.directory)?;
-    Opening::new(process, &program.name).open(start, open.model.is_some()).await
+    Opening::new(process, &program.name).open(start, setup, open.model.is_some()).await
 }

@@ -10,14 +10,15 @@ use super::{
     wire::{self, Incoming},
 };
 use crate::{
-    json,
+    McpServer, Setup, Subagent, json,
     process::{Heard, MAX_LINE_BYTES, Process},
     running::{self, Ends},
 };
 use bytes::BytesMut;
 use everkept_agent::{Abilities, AgentFault, AgentFaultKind, Open, OpenSession, Opened};
 use everkept_core::{AgentSessionId, ModelName};
-use serde_json::json;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 const ARGS: &[&str] = &[
@@ -33,6 +34,7 @@ const ARGS: &[&str] = &[
 /// Of the UUIDs that are chosen here.
 const OUR_VERSION: usize = 7;
 const INITIALIZE: &str = "initialize";
+const SET_SERVERS: &str = "set-servers";
 
 /// The session to start on.
 pub struct Start {
@@ -102,14 +104,53 @@ pub fn own_name(model: &ModelName) -> &str {
     model.as_str().strip_prefix("anthropic/").unwrap_or(model.as_str())
 }
 
+/// What it is set up with by its command line. It writes down what a session's first prompt was led by and would use that
+/// for ever, whatever it is told later; it is told not to.
+pub fn setup_args(setup: &Setup) -> Vec<String> {
+    let mut args = Vec::new();
+    if let Some(prompt) = &setup.system_prompt {
+        args.extend([format!("--append-system-prompt={prompt}"), "--system-prompt-snapshot=off".into()]);
+    }
+    if !setup.subagents.is_empty() {
+        let subagents: BTreeMap<_, _> = setup.subagents.iter().map(|(name, subagent)| (name, described(subagent))).collect();
+        args.push(format!("--agents={}", json!(subagents)));
+    }
+    args.extend(setup.max_turns.map(|most| format!("--max-turns={most}")));
+    args
+}
+
+fn described(subagent: &Subagent) -> Value {
+    let Subagent { description, prompt, tools, model } = subagent;
+    let mut described = json!({ "description": description, "prompt": prompt });
+    if let Some(tools) = tools {
+        described["tools"] = json!(tools);
+    }
+    if let Some(model) = model {
+        described["model"] = json!(model);
+    }
+    described
+}
+
+fn server(server: &McpServer) -> Value {
+    match server {
+        McpServer::Process { command, args, env } => json!({ "type": "stdio", "command": command, "args": args, "env": env }),
+        McpServer::Http { url, headers } => json!({ "type": "http", "url": url, "headers": headers }),
+    }
+}
+
 impl<'a> Opening<'a> {
     pub fn new(process: Process, name: &'a str) -> Self {
         Self { process, name, said: BytesMut::new() }
     }
 
     /// `model` is whether one was named.
-    pub async fn open(mut self, start: Start, model: bool) -> Result<Opened, AgentFault> {
-        self.initialize().await?;
+    pub async fn open(mut self, start: Start, setup: &Setup, model: bool) -> Result<Opened, AgentFault> {
+        self.ask(INITIALIZE, json!({ "subtype": "initialize" })).await?;
+        if !setup.mcp_servers.is_empty() {
+            let servers: BTreeMap<_, _> = setup.mcp_servers.iter().map(|(name, it)| (name, server(it))).collect();
+            // Answered once they are there, or are known not to be; the next prompt has their tools.
+            self.ask(SET_SERVERS, json!({ "subtype": "mcp_set_servers", "servers": servers })).await?;
+        }
         let ends = Ends::new(self.process, self.said.freeze());
         let dialogue = Dialogue::new(ends, start.session.clone(), matches!(start.from, From::Nothing | From::Unwritten));
         Ok(Opened {
@@ -121,8 +162,8 @@ impl<'a> Opening<'a> {
         })
     }
 
-    async fn initialize(&mut self) -> Result<(), AgentFault> {
-        self.process.post(&wire::request(INITIALIZE, json!({ "subtype": "initialize" })));
+    async fn ask(&mut self, asked: &str, request: Value) -> Result<(), AgentFault> {
+        self.process.post(&wire::request(asked, request));
         loop {
             let line = match self.process.hear(true).await {
                 Heard::Line(line) => line,
@@ -133,8 +174,8 @@ impl<'a> Opening<'a> {
             };
             self.said.extend_from_slice(&line);
             match Incoming::read(&json::text(&line)) {
-                Incoming::Answer { id, answer: Ok(()) } if id == INITIALIZE => return Ok(()),
-                Incoming::Answer { id, answer: Err(message) } if id == INITIALIZE => {
+                Incoming::Answer { id, answer: Ok(()) } if id == asked => return Ok(()),
+                Incoming::Answer { id, answer: Err(message) } if id == asked => {
                     return Err(fault(AgentFaultKind::Refused, self.name, message));
                 }
                 // No turn runs, so nobody may be asked.

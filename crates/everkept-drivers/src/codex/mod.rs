@@ -11,6 +11,7 @@ mod opening;
 mod question;
 
 use crate::{
+    Setup,
     process::{Process, Program, open_in_time},
     rpc::Writer,
 };
@@ -26,11 +27,12 @@ const ABILITIES: Abilities =
 
 pub struct CodexAgent {
     program: Arc<Program>,
+    setup: Arc<Setup>,
 }
 
 impl CodexAgent {
-    pub fn new(program: Program) -> Self {
-        Self { program: Arc::new(program) }
+    pub fn new(program: Program, setup: Setup) -> Self {
+        Self { program: Arc::new(program), setup: Arc::new(setup) }
     }
 }
 
@@ -40,12 +42,12 @@ impl Agent for CodexAgent {
     }
 
     fn open(&self, open: Open) -> BoxFuture<Result<Opened, AgentFault>> {
-        let program = self.program.clone();
-        Box::pin(async move { open_in_time(&program.name, start(&program, open)).await })
+        let (program, setup) = (self.program.clone(), self.setup.clone());
+        Box::pin(async move { open_in_time(&program.name, start(&program, &setup, open)).await })
     }
 }
 
-async fn start(program: &Program, open: Open) -> Result<Opened, AgentFault> {
+async fn start(program: &Program, setup: &Setup, open: Open) -> Result<Opened, AgentFault> {
     let process = Process::start(program, &open.directory)?;
-    Opening::new(process, &program.name).open(open).await
+    Opening::new(process, &program.name).open(open, setup).await
 }

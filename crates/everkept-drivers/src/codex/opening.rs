@@ -4,6 +4,7 @@
 
 use super::{ABILITIES, RPC, connection::Dialogue, convert};
 use crate::{
+    McpServer, Setup,
     calls::{Calls, Refused},
     process::Process,
     rpc::RpcError,
@@ -11,7 +12,8 @@ use crate::{
 };
 use everkept_agent::{AgentFault, AgentFaultKind, Open, OpenSession, Opened};
 use everkept_core::AgentSessionId;
-use serde_json::json;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 pub struct Opening<'a> {
     calls: Calls<'a>,
@@ -22,9 +24,9 @@ impl<'a> Opening<'a> {
         Self { calls: Calls::new(process, name, RPC, |id, method| RPC.method_not_found(id, method)) }
     }
 
-    pub async fn open(mut self, open: Open) -> Result<Opened, AgentFault> {
+    pub async fn open(mut self, open: Open, setup: &Setup) -> Result<Opened, AgentFault> {
         self.initialize().await?;
-        let (session, model) = self.open_thread(&open).await?;
+        let (session, model) = self.open_thread(&open, setup).await?;
         let model_set = open.model.as_ref().map(|asked| model.as_deref() == Some(asked.as_str()));
         let taken = match &open.session {
             OpenSession::New => {
@@ -47,7 +49,7 @@ impl<'a> Opening<'a> {
     }
 
     /// The thread, and the model it will use.
-    async fn open_thread(&mut self, open: &Open) -> Result<(AgentSessionId, Option<String>), AgentFault> {
+    async fn open_thread(&mut self, open: &Open, setup: &Setup) -> Result<(AgentSessionId, Option<String>), AgentFault> {
         let (method, asked) = match &open.session {
             OpenSession::New => ("thread/start", None),
             OpenSession::Resume(id) => ("thread/resume", Some(id)),
@@ -61,6 +63,14 @@ impl<'a> Opening<'a> {
         }
         if let Some(model) = &open.model {
             params["model"] = json!(model);
+        }
+        if let Some(prompt) = &setup.system_prompt {
+            params["developerInstructions"] = json!(prompt);
+        }
+        if !setup.mcp_servers.is_empty() {
+            // Key by key, so that those of its own configuration stay.
+            let servers: BTreeMap<_, _> = setup.mcp_servers.iter().map(|(name, it)| (format!("mcp_servers.{name}"), server(it))).collect();
+            params["config"] = json!(servers);
         }
         let answer = match self.calls.call(method, params).await {
             Ok(answer) => answer,
@@ -97,5 +107,12 @@ impl<'a> Opening<'a> {
         let params = json!({ "threadId": thread, "limit": 1, "sortDirection": "desc", "itemsView": "full" });
         let answer = self.calls.call(method, params).await.map_err(|refused| self.calls.refused(method, refused))?;
         Ok(answer.read(convert::last_taken))
+    }
+}
+
+fn server(server: &McpServer) -> Value {
+    match server {
+        McpServer::Process { command, args, env } => json!({ "command": command, "args": args, "env": env }),
+        McpServer::Http { url, headers } => json!({ "url": url, "http_headers": headers }),
     }
 }

@@ -52,6 +52,8 @@ pub struct ModelConfig {
     pub model: Option<ModelName>,
     /// The most an answer may have. Anthropic's API has to be told; OpenAI's is told when it is set.
     pub max_tokens: Option<u32>,
+    /// Said before all else.
+    pub system_prompt: Option<String>,
 }
 
 /// Makes an id that no other agent session has.
@@ -106,7 +108,7 @@ impl ModelAgent {
             http: self.http.clone(),
             dialect: Dialect::new(self.config.clone()),
             model,
-            transcript: Transcript::default(),
+            transcript: Transcript::begin(self.config.system_prompt.as_deref()),
             orders: taken,
             output: said,
         };

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use everkept_agent::{Prompt, PromptPart};
 use everkept_core::Role;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Transcript(Vec<Told>);
 
 #[derive(Debug, PartialEq, Eq)]
@@ -23,6 +23,12 @@ pub enum Content {
 }
 
 impl Transcript {
+    pub fn begin(system_prompt: Option<&str>) -> Self {
+        let mut transcript = Self(Vec::new());
+        transcript.add(Role::System, system_prompt.map(|text| Content::Text(text.to_owned())).into_iter().collect());
+        transcript
+    }
+
     pub fn messages(&self) -> &[Told] {
         &self.0
     }

@@ -9,7 +9,7 @@ use everkept_agent::{
     conformance::{self, Script},
 };
 use everkept_core::{ModelName, Said};
-use everkept_drivers::claude::ClaudeAgent;
+use everkept_drivers::{Setup, claude::ClaudeAgent};
 use std::{collections::BTreeMap, fs, sync::Arc};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,6 +114,10 @@ async fn a_turn_that_real_claude_code_begins_by_itself_is_never_ours() {
 }
 
 fn claude(world: &World) -> ClaudeAgent {
+    claude_with(world, Setup::default())
+}
+
+pub fn claude_with(world: &World, setup: Setup) -> ClaudeAgent {
     let mut env: BTreeMap<String, String> =
         ["DISABLE_AUTOUPDATER", "DISABLE_TELEMETRY", "DISABLE_ERROR_REPORTING", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"]
             .map(|name| (name.to_owned(), "1".to_owned()))
@@ -122,5 +126,5 @@ fn claude(world: &World) -> ClaudeAgent {
     env.insert("ANTHROPIC_BASE_URL".into(), world.url.clone());
     env.insert("ANTHROPIC_API_KEY".into(), "none".into());
     env.insert("ANTHROPIC_MODEL".into(), "claude-fake".into());
-    ClaudeAgent::new(program("claude", &[World::installed("claude").to_str().unwrap()], env))
+    ClaudeAgent::new(program("claude", &[World::installed("claude").to_str().unwrap()], env), setup)
 }

@@ -10,7 +10,7 @@ use everkept_agent::{
     conformance::{self, Script},
 };
 use everkept_core::{Asked, ModelName, OptionKind, Payload, Role, Said, ToolStatus, Usage};
-use everkept_drivers::codex::CodexAgent;
+use everkept_drivers::{Setup, codex::CodexAgent};
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -190,8 +190,12 @@ fn pick(asked: &Asked, kind: OptionKind) -> Option<String> {
     asked.options.iter().find(|option| option.kind == kind).map(|option| option.id.clone())
 }
 
-/// With a home of its own, where its configuration says which model there is.
 fn codex(world: &World) -> CodexAgent {
+    codex_with(world, Setup::default())
+}
+
+/// With a home of its own, where its configuration says which model there is.
+pub fn codex_with(world: &World, setup: Setup) -> CodexAgent {
     let home = world.home().join("codex");
     fs::create_dir_all(&home).unwrap();
     fs::write(home.join("config.toml"), configuration(&world.url)).unwrap();
@@ -201,7 +205,7 @@ fn codex(world: &World) -> CodexAgent {
         ("CODEX_HOME".to_owned(), path(&home)),
         ("FAKE_KEY".to_owned(), "none".to_owned()),
     ]);
-    CodexAgent::new(program("codex", &[path(&World::installed("codex")).as_str(), "app-server"], env))
+    CodexAgent::new(program("codex", &[path(&World::installed("codex")).as_str(), "app-server"], env), setup)
 }
 
 fn configuration(model: &str) -> String {

@@ -13,6 +13,7 @@ mod opencode;
 mod scripted;
 mod scripted_claude;
 mod scripted_codex;
+mod setup;
 mod support;
 mod transcript;
 mod world;

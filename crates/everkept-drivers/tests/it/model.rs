@@ -31,6 +31,10 @@ fn http() -> reqwest::Client {
 }
 
 fn agent(api: Api, url: &str) -> ModelAgent {
+    agent_told(api, url, None)
+}
+
+fn agent_told(api: Api, url: &str, system_prompt: Option<&str>) -> ModelAgent {
     let base_url = match api {
         Api::OpenAi => format!("{url}/v1/"),
         Api::Anthropic => url.to_owned(),
@@ -42,6 +46,7 @@ fn agent(api: Api, url: &str) -> ModelAgent {
         key: Some("sk-secret".into()),
         model: Some(ModelName::new("fake").unwrap()),
         max_tokens: None,
+        system_prompt: system_prompt.map(str::to_owned),
     };
     static IDS: AtomicU64 = AtomicU64::new(0);
     let new_id = Arc::new(|| format!("model-{}", IDS.fetch_add(1, Ordering::Relaxed)));
@@ -135,6 +140,33 @@ async fn files_are_given_as_the_api_takes_them() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn ws_18_a_model_is_told_its_system_prompt_with_every_prompt() {
+    for api in [Api::OpenAi, Api::Anthropic] {
+        let world = World::new();
+        let agent = agent_told(api, &world.url, Some("Speak of roofs."));
+        let mut talk = Talk::open(&agent, &world.directory(), OpenSession::New).await;
+        talk.prompt("one").await;
+        talk.prompt("now FAIL").await;
+        talk.prompt("two").await;
+        let session = talk.session();
+        talk.end().await;
+        for open in [OpenSession::Resume, OpenSession::Fork] {
+            let mut talk = Talk::open(&agent, &world.directory(), open(session.clone())).await;
+            talk.prompt("three").await;
+            talk.end().await;
+        }
+        let requests = world.requests();
+        assert_eq!(requests.len(), 5);
+        for request in requests {
+            let body = &request["body"];
+            let told = if api == Api::OpenAi { &body["messages"][0]["content"] } else { &body["system"][0]["text"] };
+            assert_eq!(told, "Speak of roofs.");
+            assert_eq!(body.to_string().matches("Speak of roofs.").count(), 1);
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_agent_without_a_model_says_what_to_do() {
     let config = ModelConfig {
@@ -144,6 +176,7 @@ async fn an_agent_without_a_model_says_what_to_do() {
         key: None,
         model: None,
         max_tokens: None,
+        system_prompt: None,
     };
     let agent = ModelAgent::new(config, http(), Arc::new(|| "model-1".into()));
     let fault = agent.open(Open { directory: "/".into(), session: OpenSession::New, model: None }).await.unwrap_err();

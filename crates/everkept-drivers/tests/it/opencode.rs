@@ -1,7 +1,7 @@
 //! The real opencode, against the fake model: what no script of ours can promise for it.
 
 use crate::{
-    support::{Talk, acp},
+    support::{Talk, program},
     world::World,
 };
 use everkept_agent::{
@@ -9,7 +9,7 @@ use everkept_agent::{
     conformance::{self, Script},
 };
 use everkept_core::{ModelName, Said};
-use everkept_drivers::acp::AcpAgent;
+use everkept_drivers::{McpServer, acp::AcpAgent};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
@@ -58,6 +58,10 @@ async fn real_opencode_killed_in_mid_answer_resumes_its_own_session() {
 }
 
 fn opencode(world: &World) -> AcpAgent {
+    opencode_with(world, BTreeMap::new())
+}
+
+pub fn opencode_with(world: &World, servers: BTreeMap<String, McpServer>) -> AcpAgent {
     let config = world.folder.path().join("opencode.json");
     fs::write(&config, configuration(&world.url).to_string()).unwrap();
     let path = |path: &Path| path.to_str().unwrap().to_owned();
@@ -70,7 +74,7 @@ fn opencode(world: &World) -> AcpAgent {
         env.insert(format!("XDG_{name}_HOME"), path(&world.home().join(name)));
     }
     env.insert("OPENCODE_CONFIG".into(), path(&config));
-    acp("opencode", &[path(&World::installed("opencode")).as_str(), "acp"], env)
+    AcpAgent::new(program("opencode", &[path(&World::installed("opencode")).as_str(), "acp"], env), servers)
 }
 
 fn configuration(model: &str) -> Value {

@@ -7,7 +7,7 @@ use everkept_agent::{
     conformance::{self, Script},
 };
 use everkept_core::{AgentRaw, AgentSessionId, Asked, ModelName, OptionKind, Payload, QuestionKind, Said, ToolStatus, Usage};
-use everkept_drivers::claude::ClaudeAgent;
+use everkept_drivers::{Setup, claude::ClaudeAgent};
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 const UNKNOWN: &str = "01234567-89ab-4def-8123-456789abcdef";
@@ -222,7 +222,7 @@ async fn files_go_as_blocks_and_history_before_them() {
         r#"read -r line; echo '{{"type":"control_response","response":{{"subtype":"success","request_id":"initialize"}}}}'; read -r line; printf '%s' "$line" > {0}.new; mv {0}.new {0}; echo '{{"type":"result","subtype":"success"}}'; cat > /dev/null"#,
         sent.display()
     );
-    let agent = ClaudeAgent::new(program("recorder", &["sh", "-c", &say], BTreeMap::new()));
+    let agent = ClaudeAgent::new(program("recorder", &["sh", "-c", &say], BTreeMap::new()), Setup::default());
     let mut talk = Talk::open(&agent, folder.path(), OpenSession::New).await;
     let file = |media_type: &str, bytes: &'static [u8]| PromptPart::File {
         name: Some("a".into()),
@@ -334,5 +334,5 @@ fn older(folder: &Path) -> ClaudeAgent {
 fn agent(folder: &Path, more: Option<(String, String)>) -> ClaudeAgent {
     let given = [("SCRIPTED_DIR".to_owned(), folder.to_str().unwrap().to_owned())];
     let env: BTreeMap<String, String> = given.into_iter().chain(more).collect();
-    ClaudeAgent::new(program("scripted", &[xtask().to_str().unwrap(), "scripted-claude"], env))
+    ClaudeAgent::new(program("scripted", &[xtask().to_str().unwrap(), "scripted-claude"], env), Setup::default())
 }

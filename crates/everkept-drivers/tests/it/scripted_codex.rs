@@ -6,7 +6,7 @@ use everkept_agent::{
     conformance::{self, Script},
 };
 use everkept_core::{AgentRaw, ModelName, OptionKind, Said, ToolStatus};
-use everkept_drivers::codex::CodexAgent;
+use everkept_drivers::{Setup, codex::CodexAgent};
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 #[tokio::test]
@@ -137,5 +137,5 @@ async fn every_way_out_of_a_question_is_codex_own() {
 
 fn scripted(folder: &Path) -> CodexAgent {
     let env = BTreeMap::from([("SCRIPTED_DIR".to_owned(), folder.to_str().unwrap().to_owned())]);
-    CodexAgent::new(program("scripted", &[xtask().to_str().unwrap(), "scripted-codex"], env))
+    CodexAgent::new(program("scripted", &[xtask().to_str().unwrap(), "scripted-codex"], env), Setup::default())
 }

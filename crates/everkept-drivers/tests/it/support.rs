@@ -31,7 +31,7 @@ pub fn program(name: &str, command: &[&str], env: BTreeMap<String, String>) -> P
 }
 
 pub fn acp(name: &str, command: &[&str], env: BTreeMap<String, String>) -> AcpAgent {
-    AcpAgent::new(program(name, command, env))
+    AcpAgent::new(program(name, command, env), BTreeMap::new())
 }
 
 pub struct Talk {

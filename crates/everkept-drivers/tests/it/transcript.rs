@@ -5,7 +5,7 @@
 use crate::support::{Heard, Talk, program};
 use everkept_agent::{Agent, OpenSession};
 use everkept_core::{Payload, Said};
-use everkept_drivers::{Program, acp::AcpAgent, claude::ClaudeAgent, codex::CodexAgent};
+use everkept_drivers::{Program, Setup, acp::AcpAgent, claude::ClaudeAgent, codex::CodexAgent};
 use serde_json::Value;
 use std::{collections::BTreeMap, fs};
 
@@ -23,21 +23,21 @@ pub struct Protocol {
 
 /// An answer to a prompt comes at its end.
 pub const ACP: Protocol = Protocol {
-    driver: |program| Box::new(AcpAgent::new(program)),
+    driver: |program| Box::new(AcpAgent::new(program, BTreeMap::new())),
     waits: |line| line["id"].is_u64() && line.get("method").is_none(),
     hears: r#"*'"method":"'*"#,
 };
 
 /// It waits after what ends a turn, and after what it asks; it also repeats what it was answered.
 pub const CLAUDE: Protocol = Protocol {
-    driver: |program| Box::new(ClaudeAgent::new(program)),
+    driver: |program| Box::new(ClaudeAgent::new(program, Setup::default())),
     waits: |line| line["type"] == "result" || line["type"] == "control_request" || line["response"]["request_id"] == "initialize",
     hears: "*",
 };
 
 /// An answer to a prompt comes at its beginning.
 pub const CODEX: Protocol = Protocol {
-    driver: |program| Box::new(CodexAgent::new(program)),
+    driver: |program| Box::new(CodexAgent::new(program, Setup::default())),
     waits: |line| line["method"] == "turn/completed" || line["id"].is_u64() && line["result"]["turn"].is_null(),
     hears: r#"*'"id":'*"#,
 };

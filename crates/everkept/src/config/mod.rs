@@ -2,11 +2,14 @@
 //!
 //! Never: a key that is taken and does nothing.
 
+mod setup;
+
 use anyhow::{Context, anyhow};
 use everkept_core::{AgentName, ModelName};
-use everkept_drivers::{Speaks, model::Api};
+use everkept_drivers::{Setup, Speaks, model::Api};
 use serde::Deserialize;
-use std::{collections::BTreeMap, fs, io, ops::Range, path::Path};
+use setup::{FileServer, FileSetup, FileSubagent};
+use std::{collections::BTreeMap, fs, io, num::NonZeroU32, ops::Range, path::Path};
 use toml::Spanned;
 
 /// What a server is told by its file; the command line goes before it.
@@ -52,8 +55,8 @@ pub struct Agent {
 #[derive(Debug, Clone, PartialEq)]
 pub enum AgentKind {
     Demo,
-    Program { speaks: Speaks, command: Vec<String>, env: BTreeMap<String, String> },
-    Model { api: Api, base_url: String, api_key_env: Option<String>, max_tokens: Option<u32> },
+    Program { speaks: Speaks, command: Vec<String>, env: BTreeMap<String, String>, setup: Setup },
+    Model { api: Api, base_url: String, api_key_env: Option<String>, max_tokens: Option<u32>, system_prompt: Option<String> },
 }
 
 #[derive(Deserialize)]
@@ -79,7 +82,13 @@ struct FileAgent {
     model: Option<Spanned<String>>,
     base_url: Option<Spanned<String>>,
     api_key_env: Option<Spanned<String>>,
-    max_tokens: Option<Spanned<std::num::NonZeroU32>>,
+    max_tokens: Option<Spanned<NonZeroU32>>,
+    system_prompt: Option<Spanned<String>>,
+    #[serde(default)]
+    subagents: BTreeMap<Spanned<String>, FileSubagent>,
+    #[serde(default)]
+    mcp_servers: BTreeMap<Spanned<String>, FileServer>,
+    max_turns: Option<Spanned<NonZeroU32>>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -136,6 +145,7 @@ impl AgentKind {
         speaks: Speaks,
         command: Option<Spanned<Vec<String>>>,
         env: Option<Spanned<BTreeMap<String, String>>>,
+        setup: FileSetup,
     ) -> Result<Self, Wrong> {
         let command = match (command, speaks.usual_command()) {
             (Some(command), _) if command.get_ref().first().is_none_or(String::is_empty) => {
@@ -145,7 +155,8 @@ impl AgentKind {
             (None, Some(usual)) => usual.iter().map(|word| (*word).to_owned()).collect(),
             (None, None) => return Err((None, "command is missing; write it as command = [\"opencode\", \"acp\"]".into())),
         };
-        Ok(Self::Program { speaks, command, env: env.map(Spanned::into_inner).unwrap_or_default() })
+        let setup = setup.check(speaks.not_told(), "its protocol has no word for it; the agent's own configuration may")?;
+        Ok(Self::Program { speaks, command, env: env.map(Spanned::into_inner).unwrap_or_default(), setup })
     }
 }
 
@@ -179,11 +190,16 @@ impl FileAgent {
                 return Err((span, format!("{key}: {why_not}")));
             }
         }
+        let Self { system_prompt, subagents, mcp_servers, max_turns, .. } = self;
+        let setup = FileSetup { system_prompt, subagents, mcp_servers, max_turns };
         let kind = match protocol {
-            Protocol::Demo => AgentKind::Demo,
-            Protocol::Acp => AgentKind::program(Speaks::Acp, self.command, self.env)?,
-            Protocol::ClaudeCode => AgentKind::program(Speaks::ClaudeCode, self.command, self.env)?,
-            Protocol::Codex => AgentKind::program(Speaks::Codex, self.command, self.env)?,
+            Protocol::Demo => {
+                setup.check(&["system_prompt", "subagents", "mcp_servers", "max_turns"], "the demo agent is built in and has none")?;
+                AgentKind::Demo
+            }
+            Protocol::Acp => AgentKind::program(Speaks::Acp, self.command, self.env, setup)?,
+            Protocol::ClaudeCode => AgentKind::program(Speaks::ClaudeCode, self.command, self.env, setup)?,
+            Protocol::Codex => AgentKind::program(Speaks::Codex, self.command, self.env, setup)?,
             Protocol::Openai | Protocol::Anthropic => {
                 let api = if let Protocol::Openai = protocol { Api::OpenAi } else { Api::Anthropic };
                 let base_url = match self.base_url {
@@ -194,9 +210,11 @@ impl FileAgent {
                         return Err((Some(url.span()), format!("base_url: {problem}")));
                     }
                 };
+                let setup = setup.check(&["subagents", "mcp_servers", "max_turns"], "a model has no tools and gives one answer")?;
                 AgentKind::Model {
                     api,
                     base_url,
+                    system_prompt: setup.system_prompt,
                     api_key_env: self.api_key_env.map(Spanned::into_inner),
                     max_tokens: self.max_tokens.map(|most| most.into_inner().get()),
                 }
@@ -214,6 +232,7 @@ fn is_base_url(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use everkept_drivers::{McpServer, Subagent};
 
     #[test]
     fn everything_there_is_to_say() {
@@ -243,13 +262,35 @@ mod tests {
             protocol = "anthropic"
             api_key_env = "MY_KEY"
             max_tokens = 64000
+            system_prompt = "Be brief."
             [agents.vendor]
             protocol = "claude-code"
+            system_prompt = "Be brief."
+            max_turns = 9
+            [agents.vendor.subagents.reviewer]
+            description = "Reviews."
+            prompt = "Review."
+            tools = ["Read"]
+            model = "haiku"
+            [agents.vendor.mcp_servers.near]
+            command = "near-mcp"
+            args = ["-v"]
+            env = { KEY = "v" }
             [agents.other]
             protocol = "codex"
+            mcp_servers.far = { url = "https://far.example/mcp", headers = { Authorization = "Bearer x" } }
             "#,
         )
         .unwrap();
+        let reviewer = Subagent {
+            description: "Reviews.".into(),
+            prompt: "Review.".into(),
+            tools: Some(vec!["Read".into()]),
+            model: Some("haiku".into()),
+        };
+        let pair = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+        let near = McpServer::Process { command: "near-mcp".into(), args: vec!["-v".into()], env: pair("KEY", "v") };
+        let far = McpServer::Http { url: "https://far.example/mcp".into(), headers: pair("Authorization", "Bearer x") };
         assert_eq!(
             config,
             Config {
@@ -269,6 +310,7 @@ mod tests {
                                 speaks: Speaks::Acp,
                                 command: vec!["opencode".into(), "acp".into()],
                                 env: BTreeMap::from([("KEY".into(), "v".into())]),
+                                setup: Setup::default(),
                             },
                             model: Some(ModelName::new("p/m").unwrap()),
                         },
@@ -282,6 +324,7 @@ mod tests {
                                 base_url: "http://127.0.0.1:11434/v1".into(),
                                 api_key_env: None,
                                 max_tokens: None,
+                                system_prompt: None,
                             },
                             model: Some(ModelName::new("qwen").unwrap()),
                         },
@@ -294,6 +337,7 @@ mod tests {
                                 base_url: "https://api.anthropic.com".into(),
                                 api_key_env: Some("MY_KEY".into()),
                                 max_tokens: Some(64_000),
+                                system_prompt: Some("Be brief.".into()),
                             },
                             model: None,
                         },
@@ -301,7 +345,17 @@ mod tests {
                     (
                         name("vendor"),
                         Agent {
-                            kind: AgentKind::Program { speaks: Speaks::ClaudeCode, command: vec!["claude".into()], env: BTreeMap::new() },
+                            kind: AgentKind::Program {
+                                speaks: Speaks::ClaudeCode,
+                                command: vec!["claude".into()],
+                                env: BTreeMap::new(),
+                                setup: Setup {
+                                    system_prompt: Some("Be brief.".into()),
+                                    subagents: BTreeMap::from([("reviewer".into(), reviewer)]),
+                                    mcp_servers: BTreeMap::from([("near".into(), near)]),
+                                    max_turns: NonZeroU32::new(9),
+                                },
+                            },
                             model: None,
                         },
                     ),
@@ -312,6 +366,7 @@ mod tests {
                                 speaks: Speaks::Codex,
                                 command: vec!["codex".into(), "app-server".into()],
                                 env: BTreeMap::new(),
+                                setup: Setup { mcp_servers: BTreeMap::from([("far".into(), far)]), ..Setup::default() },
                             },
                             model: None,
                         },
@@ -350,6 +405,62 @@ mod tests {
         says("default_agent = \"\"", "config.toml:1: default_agent: agent must be a non-empty text");
         says("[server]\nlisten =", "config.toml:2: ");
         says("a = \"ü", "config.toml:1: ");
+    }
+
+    #[test]
+    fn ws_18_what_an_agent_cannot_be_told_is_refused_where_it_stands() {
+        let keys = [
+            ("system_prompt = \"x\"", "system_prompt"),
+            ("subagents.a = { description = \"d\", prompt = \"p\" }", "subagents"),
+            ("mcp_servers.a = { command = \"x\" }", "mcp_servers"),
+            ("max_turns = 2", "max_turns"),
+        ];
+        let kinds: [(&str, &[&str], &str); 6] = [
+            ("protocol = \"acp\"\ncommand = [\"x\"]", &["mcp_servers"], "its protocol has no word for it"),
+            ("protocol = \"claude-code\"\n", &["system_prompt", "subagents", "mcp_servers", "max_turns"], ""),
+            ("protocol = \"codex\"\n", &["system_prompt", "mcp_servers"], "its protocol has no word for it"),
+            ("protocol = \"demo\"\n", &[], "the demo agent is built in and has none"),
+            ("protocol = \"openai\"\n", &["system_prompt"], "a model has no tools and gives one answer"),
+            ("protocol = \"anthropic\"\n", &["system_prompt"], "a model has no tools and gives one answer"),
+        ];
+        for (protocol, can, why) in kinds {
+            for (line, key) in keys {
+                let text = format!("[agents.a]\n{protocol}\n{line}");
+                match can.contains(&key) {
+                    true => assert!(read(&text).is_ok(), "{text}"),
+                    false => says(&text, &format!("config.toml:4: agents.a.{key}: {why}")),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ws_18_servers_and_subagents_are_whole_or_refused() {
+        let agent = "[agents.a]\nprotocol = \"claude-code\"\n";
+        let cases = [
+            ("system_prompt = \" \"", "3: agents.a.system_prompt is empty"),
+            ("max_turns = 0", "3: "),
+            ("[agents.a.mcp_servers.b]\n", "3: agents.a.mcp_servers.b needs a command, to be started, or a url, to be reached"),
+            ("mcp_servers.b = { command = \"\" }", "3: agents.a.mcp_servers.b.command is empty"),
+            (
+                "[agents.a.mcp_servers.b]\ncommand = \"x\"\nheaders = {}",
+                "5: agents.a.mcp_servers.b.headers: a server with a command has none",
+            ),
+            ("[agents.a.mcp_servers.b]\nurl = \"https://x\"\nargs = []", "5: agents.a.mcp_servers.b.args: a server with a url has none"),
+            ("[agents.a.mcp_servers.b]\nurl = \"https://x\"\nenv = {}", "5: agents.a.mcp_servers.b.env: a server with a url has none"),
+            (
+                "[agents.a.mcp_servers.b]\ncommand = \"x\"\nurl = \"https://x\"",
+                "5: agents.a.mcp_servers.b.url: a server with a command has none",
+            ),
+            ("mcp_servers.b = { url = \"ws://x\" }", "3: agents.a.mcp_servers.b.url: must be http:// or https://"),
+            ("mcp_servers.\"b.c\" = { command = \"x\" }", "3: agents.a.mcp_servers: a name may have"),
+            ("mcp_servers.b = { command = \"x\", arg = [] }", "3: unknown field `arg`"),
+            ("[agents.a.subagents.b]\ndescription = \"x\"\nprompt = \"\"", "5: agents.a.subagents.b.prompt is empty"),
+            ("subagents.b = { description = \"x\" }", "3: missing field `prompt`"),
+        ];
+        for (line, expected) in cases {
+            says(&format!("{agent}{line}"), &format!("config.toml:{expected}"));
+        }
     }
 
     fn read(text: &str) -> anyhow::Result<Config> {
