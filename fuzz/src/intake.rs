@@ -77,7 +77,8 @@ impl Client<'_> {
         if self.said.iter().filter(|(role, _)| role != "system").count() > 1 {
             if answer.status == 200 {
                 let content = &answer.json()["choices"][0]["message"]["content"];
-                assert_eq!(cut.first().map(|(_, said)| said), Some(content), "the stored answer");
+                let answered = cut.iter().find(|(role, _)| role != "system").map(|(_, said)| said);
+                assert_eq!(answered, Some(content), "the stored answer");
                 assert_eq!(self.count(), before, "nothing is stored: {:?}, {cut:?}, {answer:?}", self.said);
             } else {
                 assert!(says_turn(&answer), "the turn had failed: {answer:?}");

@@ -34,5 +34,5 @@ pub use tail::Tail;
 pub use everkept_agent::Abilities;
 pub use everkept_agent::remote::{Broken, Claim, Link, PIECE_BYTES, RemoteAgent};
 pub use everkept_store::{
-    EventsQuery, KeptAnswer, Page, PlaceQuery, Problem, QuestionsQuery, SessionsQuery, StoreFault, StoredEvent, Token,
+    EventsQuery, KeptAnswer, Lines, Page, PlaceQuery, Problem, QuestionsQuery, SessionsQuery, StoreFault, StoredEvent, Token,
 };

@@ -12,7 +12,7 @@ use everkept_core::{
     Message, MessageRecord, ParentKind, Question, QuestionId, Refusal, Resource, Session, SessionId, TextDigest, Thread, Turn, TurnId,
     TurnRecord,
 };
-use everkept_store::{EventsQuery, Page, PlaceQuery, QuestionsQuery, SessionsQuery, StoredEvent};
+use everkept_store::{EventsQuery, Lines, Page, PlaceQuery, QuestionsQuery, SessionsQuery, StoredEvent};
 use std::collections::BTreeMap;
 use tokio::sync::broadcast;
 
@@ -112,6 +112,13 @@ impl Engine {
         let session = query.session.ok_or(Refusal::SessionNotFound)?;
         self.visible(caller, session).await?;
         self.inner.check(self.inner.store.events(query).await)
+    }
+
+    /// The same events, as text with a line for each.
+    pub async fn lines(&self, caller: &Caller, query: EventsQuery) -> Result<Lines, Failure> {
+        let session = query.session.ok_or(Refusal::SessionNotFound)?;
+        self.visible(caller, session).await?;
+        self.inner.check(self.inner.store.lines(query).await)
     }
 
     /// Every event after `after`, once and in order, for as long as one listens.

@@ -143,6 +143,7 @@ impl Store for FaultyStore {
         fn boot(wall: Timestamp) -> Boot;
         fn head(session: SessionId) -> Option<Head>;
         fn events(query: EventsQuery) -> Vec<StoredEvent>;
+        fn lines(query: EventsQuery) -> Lines;
         fn session(session: SessionId) -> Option<Session>;
         fn session_of_thread(resource: Resource, thread: Thread) -> Option<Session>;
         fn sessions(query: SessionsQuery) -> Page<Session>;

@@ -14,7 +14,7 @@ mod words;
 pub use chain::{CHAIN_START, Chain, Sum, fits, link, sum};
 pub use faulty::{FaultyStore, Pace};
 pub use memory::MemoryStore;
-pub use stored::{StoredEvent, decode, encode};
+pub use stored::{Lines, StoredEvent, decode, encode};
 pub use verify::{Damage, Place, Report, verify};
 pub use words::{matches, words};
 
@@ -41,6 +41,13 @@ pub trait Store: Send + Sync {
     /// Oldest first, through all segments of a fork. A damaged event fails every query that would return it, by its
     /// number; queries that leave it out go on.
     fn events(&self, query: EventsQuery) -> Answer<'_, Vec<StoredEvent>>;
+    /// The same events, as text with a line for each.
+    fn lines(&self, query: EventsQuery) -> Answer<'_, Lines> {
+        Box::pin(async move {
+            let after = query.after;
+            Ok(Lines::of(&self.events(query).await?, after))
+        })
+    }
 
     /// Also one in the trash.
     fn session(&self, session: SessionId) -> Answer<'_, Option<Session>>;

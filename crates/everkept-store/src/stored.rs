@@ -17,6 +17,21 @@ pub struct StoredEvent {
     pub bytes: Bytes,
 }
 
+/// Events as text, each with a line end behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lines {
+    pub bytes: Bytes,
+    /// The number of the last of them; what was asked to come after, when there is none.
+    pub last: u64,
+}
+
+impl Lines {
+    pub fn of(events: &[StoredEvent], after: u64) -> Lines {
+        let bytes = events.iter().flat_map(|event| [&event.bytes[..], b"\n"]).collect::<Vec<_>>().concat();
+        Lines { bytes: bytes.into(), last: events.last().map_or(after, |event| event.seq) }
+    }
+}
+
 /// The public JSON of `event` as number `seq` of its log.
 pub fn encode(event: &Event, seq: u64) -> Vec<u8> {
     let data = event.body.data();

@@ -16,7 +16,7 @@ use axum::{
 };
 use bytes::Bytes;
 use everkept_core::{Message, Part, Payload, Role, Session, SessionId, ToolPart};
-use everkept_engine::{Caller, Engine, EventsQuery, Failure, PlaceQuery};
+use everkept_engine::{Caller, Engine, EventsQuery, Failure, Lines, PlaceQuery};
 use futures::{StreamExt, stream};
 use serde::Deserialize;
 use std::{fmt::Write, sync::Arc};
@@ -71,15 +71,8 @@ async fn read(app: Shared, Who(caller): Who, At(ses): At<SessionId>, Asked(wante
 fn jsonl(engine: Engine, caller: Caller, session: SessionId) -> Body {
     let pages = stream::try_unfold((engine, caller, 0), move |(engine, caller, after)| async move {
         let query = EventsQuery { session: Some(session), after, limit: EVENTS, max_bytes: Some(EVENT_BYTES), ..EventsQuery::default() };
-        let events = engine.events(&caller, query).await?;
-        let Some(last) = events.last() else { return Ok::<_, Failure>(None) };
-        let after = last.seq;
-        let mut lines = Vec::with_capacity(events.iter().map(|event| event.bytes.len() + 1).sum());
-        for event in &events {
-            lines.extend_from_slice(&event.bytes);
-            lines.push(b'\n');
-        }
-        Ok(Some((Bytes::from(lines), (engine, caller, after))))
+        let Lines { bytes, last } = engine.lines(&caller, query).await?;
+        Ok::<_, Failure>((!bytes.is_empty()).then_some((bytes, (engine, caller, last))))
     });
     Body::from_stream(pages)
 }

@@ -12,14 +12,24 @@ use crate::{
 };
 use bytes::Bytes;
 use everkept_core::{Body, SessionId};
-use everkept_store::{CHAIN_START, Chain, EventsQuery, StoredEvent, fits, link};
+use everkept_store::{CHAIN_START, Chain, EventsQuery, Lines, StoredEvent, fits, link};
 use std::{fmt::Write, ops::ControlFlow};
 
 pub async fn events<T: Tx>(tx: &mut T, query: &EventsQuery) -> Result<Vec<StoredEvent>, Stop> {
-    let Some(session) = query.session else { return Ok(Vec::new()) };
+    Ok(find(tx, query, "").await?.map_or_else(Vec::new, Found::take))
+}
+
+pub async fn lines<T: Tx>(tx: &mut T, query: &EventsQuery) -> Result<Lines, Stop> {
+    let found = find(tx, query, "\n").await?;
+    let lines = |found: Found| Some(Lines { last: found.events.last()?.0, bytes: found.bytes.into() });
+    Ok(found.and_then(lines).unwrap_or_else(|| Lines { last: query.after, bytes: Bytes::new() }))
+}
+
+async fn find<T: Tx>(tx: &mut T, query: &EventsQuery, end: &'static str) -> Result<Option<Found>, Stop> {
+    let Some(session) = query.session else { return Ok(None) };
     let after = query.after.max(first_of_turn(tx, query).await?);
     let until = query.until.unwrap_or(u64::MAX);
-    let mut found = Found::new(session, query);
+    let mut found = Found::new(session, query, end);
     for segment in segments(tx, session).await? {
         let from = segment.from.max(after);
         let to = segment.to.min(until);
@@ -27,12 +37,12 @@ pub async fn events<T: Tx>(tx: &mut T, query: &EventsQuery) -> Result<Vec<Stored
             read_segment(tx, query, Segment { from, to, ..segment }, &mut found).await?;
         }
     }
-    Ok(found.take())
+    Ok(Some(found))
 }
 
 /// The events that stand in the session's own log, without what it inherited.
 pub async fn own_events<T: Tx>(tx: &mut T, session: SessionId, query: &EventsQuery) -> Result<Vec<StoredEvent>, Stop> {
-    let mut found = Found::new(session, query);
+    let mut found = Found::new(session, query, "");
     let segment = Segment { log: session, from: query.after, to: query.until.unwrap_or(OPEN).min(OPEN) };
     read_segment(tx, query, segment, &mut found).await?;
     Ok(found.take())
@@ -46,7 +56,9 @@ async fn first_of_turn<T: Tx>(tx: &mut T, query: &EventsQuery) -> Result<u64, St
 }
 
 async fn read_segment<T: Tx>(tx: &mut T, query: &EventsQuery, segment: Segment, found: &mut Found) -> Result<(), Stop> {
-    let mut args = vec![(&segment.log).into(), int(segment.from), int(segment.to)];
+    let is_open = segment.to == OPEN;
+    let mut args = vec![(&segment.log).into(), int(segment.from)];
+    args.extend((!is_open).then(|| int(segment.to)));
     args.extend(query.kinds.iter().map(|kind| Arg::Text(kind)));
     args.extend(query.turn.as_ref().map(Arg::from));
     args.extend(query.context.map(|context| Arg::Int(context.into())));
@@ -54,15 +66,17 @@ async fn read_segment<T: Tx>(tx: &mut T, query: &EventsQuery, segment: Segment, 
         found.unpack(row, &segment)?;
         Ok(if found.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     };
-    tx.each(&sql_for(query), &args, take).await
+    tx.each(&sql_for(query, is_open), &args, take).await
 }
 
-fn sql_for(query: &EventsQuery) -> String {
-    // A packed row is found by its last event, which may lie behind the end that was asked for; no row after it counts.
-    let mut sql = "SELECT seq, count, kind, sum, body FROM event WHERE log = $1 AND seq > $2
-        AND seq <= COALESCE((SELECT MIN(seq) FROM event WHERE log = $1 AND seq >= $3), $3) AND seq - count < $3"
-        .to_owned();
-    let mut number = 3;
+fn sql_for(query: &EventsQuery, is_open: bool) -> String {
+    let mut sql = "SELECT seq, count, kind, sum, body FROM event WHERE log = $1 AND seq > $2".to_owned();
+    let mut number = 2;
+    if !is_open {
+        // A packed row is found by its last event, which may lie behind the end that was asked for; no row after it counts.
+        sql.push_str(" AND seq <= COALESCE((SELECT MIN(seq) FROM event WHERE log = $1 AND seq >= $3), $3) AND seq - count < $3");
+        number = 3;
+    }
     if !query.kinds.is_empty() {
         sql.push_str(" AND kind IN (");
         for at in 0..query.kinds.len() {
@@ -89,6 +103,8 @@ struct Found {
     events: Vec<(u64, &'static str, usize)>,
     /// All that was found, one after the other: a room for each would cost more than the copying.
     bytes: Vec<u8>,
+    /// What stands after each event.
+    end: &'static str,
     limit: usize,
     max_bytes: usize,
     /// The kind of the last row: most are of the same kind as the one before.
@@ -96,9 +112,11 @@ struct Found {
 }
 
 impl Found {
-    fn new(session: SessionId, query: &EventsQuery) -> Self {
+    fn new(session: SessionId, query: &EventsQuery, end: &'static str) -> Self {
         let max_bytes = query.max_bytes.unwrap_or(usize::MAX);
-        Found { session, events: Vec::new(), bytes: Vec::new(), limit: query.limit as usize, max_bytes, kind: "" }
+        // The last event may go beyond the bound.
+        let bytes = Vec::with_capacity(query.max_bytes.map_or(0, |most| most + most / 8));
+        Found { session, events: Vec::new(), bytes, end, limit: query.limit as usize, max_bytes, kind: "" }
     }
 
     fn is_full(&self) -> bool {
@@ -134,12 +152,13 @@ impl Found {
     fn add(&mut self, seq: u64, event: &[u8]) {
         self.bytes.extend_from_slice(event);
         self.events.push((seq, self.kind, self.bytes.len()));
+        self.bytes.extend_from_slice(self.end.as_bytes());
     }
 
     fn take(self) -> Vec<StoredEvent> {
         let bytes = Bytes::from(self.bytes);
         let mut from = 0;
-        let event = |(seq, kind, to)| StoredEvent { seq, kind, bytes: bytes.slice(std::mem::replace(&mut from, to)..to) };
+        let event = |(seq, kind, to)| StoredEvent { seq, kind, bytes: bytes.slice(std::mem::replace(&mut from, to + self.end.len())..to) };
         self.events.into_iter().map(event).collect()
     }
 }

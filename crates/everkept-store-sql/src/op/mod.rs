@@ -20,7 +20,7 @@ pub use answers::kept_answer;
 pub use blobs::{blob, blob_sessions, raw};
 pub use boot::{boot, forget_expired, latest_wall, note_wall};
 pub use commit::commit;
-pub use events::{chain_at, chains, events, own_events};
+pub use events::{chain_at, chains, events, lines, own_events};
 pub use pack::pack;
 pub use places::{messages, turn, turns};
 pub use purge::{Purged, due, purge};

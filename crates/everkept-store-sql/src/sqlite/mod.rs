@@ -23,8 +23,8 @@ use everkept_core::{
     TurnRecord,
 };
 use everkept_store::{
-    Answer, Boot, Chain, Commit, CommitFault, EventsQuery, Head, KeptAnswer, Page, PlaceQuery, Problem, QuestionsQuery, SessionsQuery,
-    Store, StoreFault, StoredEvent, Token,
+    Answer, Boot, Chain, Commit, CommitFault, EventsQuery, Head, KeptAnswer, Lines, Page, PlaceQuery, Problem, QuestionsQuery,
+    SessionsQuery, Store, StoreFault, StoredEvent, Token,
 };
 use executor::{SqliteTx, answer};
 use fault::{Health, not_done, store_fault};
@@ -297,6 +297,10 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
     spawned.map_err(|error| not_done(Problem::Unopenable(error.to_string()), "start a thread of the store"))
 }
 
+fn reading_events(session: Option<SessionId>) -> String {
+    session.map_or_else(|| "read events".to_owned(), |session| format!("read events of session {session}"))
+}
+
 fn held<T>(kept: &Mutex<T>) -> MutexGuard<'_, T> {
     kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -337,8 +341,12 @@ impl Store for SqliteStore {
 
     fn events(&self, query: EventsQuery) -> Answer<'_, Vec<StoredEvent>> {
         let session = query.session;
-        let doing = move || session.map_or_else(|| "read events".to_owned(), |session| format!("read events of session {session}"));
-        self.read(doing, move |tx| answer(op::events(tx, &query)))
+        self.read(move || reading_events(session), move |tx| answer(op::events(tx, &query)))
+    }
+
+    fn lines(&self, query: EventsQuery) -> Answer<'_, Lines> {
+        let session = query.session;
+        self.read(move || reading_events(session), move |tx| answer(op::lines(tx, &query)))
     }
 
     fn session(&self, session: SessionId) -> Answer<'_, Option<Session>> {

@@ -5,7 +5,7 @@ use super::{
     hand::{Hand, blob_of, id, log},
     ok,
 };
-use crate::{CHAIN_START, CommitFault, EventsQuery, Head, KeptAnswer, StoredEvent, link};
+use crate::{CHAIN_START, CommitFault, EventsQuery, Head, KeptAnswer, Lines, StoredEvent, link};
 use everkept_core::{Body, Command, SessionId, TextDigest, TurnId};
 
 fn query(session: SessionId) -> EventsQuery {
@@ -36,6 +36,10 @@ pub async fn o1_events_are_numbered_from_one_without_a_gap(stores: &impl Stores)
         assert!(ok(store.events(EventsQuery { after: head, ..query(session) })).await.is_empty());
         assert!(ok(store.events(EventsQuery { limit: 0, ..query(session) })).await.is_empty());
         let all = ok(store.events(query(session))).await;
+        for (after, limit) in [(0, 100), (3, 2), (head, 1)] {
+            let asked = EventsQuery { after, limit, ..query(session) };
+            assert_eq!(ok(store.lines(asked.clone())).await, Lines::of(&ok(store.events(asked)).await, after));
+        }
         for count in 1..all.len() {
             let bytes = all[..count].iter().map(|event| event.bytes.len()).sum();
             let found = |max_bytes| store.events(EventsQuery { max_bytes: Some(max_bytes), ..query(session) });
