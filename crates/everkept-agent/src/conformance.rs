@@ -7,6 +7,7 @@
 use crate::{Abilities, Agent, AgentFault, AgentFaultKind, Connection, Done, Open, OpenSession, Opened, Order, Output, Prompt, PromptPart};
 use everkept_core::{AgentSessionId, Asked, Json, ModelName, OptionKind, Said, ToolStatus, TurnId, digest_of};
 use std::{
+    mem::{Discriminant, discriminant},
     path::PathBuf,
     sync::{
         Arc,
@@ -62,6 +63,7 @@ pub async fn run(agent: Arc<dyn Agent>, script: &Script) {
     }
     if abilities.cancel {
         suite.a_cancel_ends_the_prompt_and_not_the_session().await;
+        suite.a_cancel_after_any_kind_of_event_leaves_a_session_that_answers().await;
     }
     if abilities.ask_permission {
         suite.a_refused_permission_is_a_no().await;
@@ -161,6 +163,30 @@ impl Suite<'_> {
         talk.end().await;
     }
 
+    /// What was cut short, above all a tool call without its result, never makes the prompts after it fail.
+    async fn a_cancel_after_any_kind_of_event_leaves_a_session_that_answers(&self) {
+        let Script { plain, tool, ask, long, .. } = self.script;
+        for prompt in [Some(plain), tool.as_ref(), ask.as_ref(), long.as_ref()].into_iter().flatten() {
+            let mut talk = self.open(OpenSession::New).await;
+            let (mut cut, mut seen) = (Vec::new(), 0);
+            loop {
+                talk.begin(prompt).await;
+                let Some(kind) = talk.until_other_than(&cut).await else { break };
+                cut.push(kind);
+                talk.order(Order::Cancel).await;
+                let turn = talk.hear_out().await;
+                assert!(turn.completed() || turn.done == Done::Cancelled, "cut after {cut:?}: {:?}", turn.done);
+                let count = talk.plain().await.count().expect("a plain prompt is counted");
+                assert!(count > seen, "cut after {cut:?}: {count} prompts were seen, and {seen} before");
+                seen = count;
+                if Some(prompt) == long.as_ref() {
+                    break;
+                }
+            }
+            talk.end().await;
+        }
+    }
+
     async fn a_refused_permission_is_a_no(&self) {
         let Some(prompt) = &self.script.ask else { return };
         let mut talk = self.open(OpenSession::New).await;
@@ -247,6 +273,17 @@ impl Suite<'_> {
     fn wanted(&self, session: OpenSession) -> Open {
         Open { directory: self.script.directory.clone(), session, model: None }
     }
+}
+
+/// What sort of thing was said, and how far a tool had come.
+type Kind = (Discriminant<Said>, Option<ToolStatus>);
+
+fn kind(said: &Said) -> Kind {
+    let status = match said {
+        Said::ToolUpdated { status, .. } => *status,
+        _ => None,
+    };
+    (discriminant(said), status)
 }
 
 /// Agents choose their own option ids; kinds are what they share.
@@ -338,6 +375,27 @@ impl Talk {
             }
             if let Ok(done) = self.hear().await {
                 panic!("{done:?} came before what was waited for: {:?}", self.said);
+            }
+        }
+    }
+
+    /// The first kind of what is said that is not among `kinds`; none when the prompt ends before. Says yes to what is asked.
+    async fn until_other_than(&mut self, kinds: &[Kind]) -> Option<Kind> {
+        let mut heard = 0;
+        loop {
+            for said in self.said.clone().into_iter().skip(heard) {
+                let kind = kind(&said);
+                if !kinds.contains(&kind) {
+                    return Some(kind);
+                }
+                if let Said::Asked(asked) = said {
+                    let option = pick(&asked.options, OptionKind::AllowOnce);
+                    self.order(Order::Answer { request: asked.request, option }).await;
+                }
+            }
+            heard = self.said.len();
+            if self.hear().await.is_ok() {
+                return None;
             }
         }
     }

@@ -93,5 +93,8 @@ impl Options {
 /// What is measured is what would be shipped.
 fn build() -> anyhow::Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    step(Command::new(cargo).args(["build", "--quiet", "--release", "--bin", "everkept"]).current_dir(root()))
+    for what in [&["--bin", "everkept"][..], &["-p", "everkept-server", "--example", "without_store"]] {
+        step(Command::new(&cargo).args(["build", "--quiet", "--release"]).args(what).current_dir(root()))?;
+    }
+    Ok(())
 }

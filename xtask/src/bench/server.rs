@@ -53,10 +53,23 @@ impl Server {
 
     pub fn start_in(folder: Folder) -> anyhow::Result<Server> {
         let mut command = Command::new(program());
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(&folder.0);
+        Self::launch(command, folder)
+    }
+
+    /// The same server on a store in memory.
+    pub fn without_store() -> anyhow::Result<Server> {
+        let folder = Folder::new()?;
+        let mut command = Command::new(program().with_file_name("examples").join("without_store"));
+        command.arg(&folder.0);
+        Self::launch(command, folder)
+    }
+
+    fn launch(mut command: Command, folder: Folder) -> anyhow::Result<Server> {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("EVERKEPT_")) {
             command.env_remove(name);
         }
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(&folder.0).stdin(Stdio::null()).stdout(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.stderr(File::create(folder.0.join("stderr.log"))?).spawn().context("the server does not start")?;
         let mut lines = BufReader::new(child.stdout.take().context("its output is piped")?);
         let mut line = String::new();
