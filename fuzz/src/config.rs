@@ -7,7 +7,8 @@ mod real;
 
 use crate::house::directory;
 use everkept_drivers::{McpServer, Setup, Speaks, Subagent, model::Api};
-use real::{Agent, AgentKind, Config, Keeper, Server, Trash};
+use everkept_core::Fallback;
+use real::{Agent, AgentKind, Config, Failing, Keeper, Server, Trash};
 use std::{collections::BTreeMap, fs, path::PathBuf, sync::LazyLock};
 use toml::{Table, Value};
 
@@ -57,8 +58,17 @@ fn written(config: &Config) -> String {
     toml::to_string(&file).expect("a table of texts and numbers can be written")
 }
 
-fn one(Agent { kind, model }: &Agent) -> Table {
+fn one(Agent { kind, model, failing }: &Agent) -> Table {
     let mut table = Table::new();
+    let Failing { retry_prompts, fallback } = failing;
+    put(&mut table, "retry_prompts", Some(i64::from(*retry_prompts)));
+    let next = |Fallback { agent, model }: &Fallback| {
+        let mut table = Table::new();
+        put(&mut table, "agent", agent.as_ref().map(ToString::to_string));
+        put(&mut table, "model", model.as_ref().map(ToString::to_string));
+        Value::Table(table)
+    };
+    put(&mut table, "fallback", Some(fallback.iter().map(next).collect::<Vec<_>>()));
     put(&mut table, "model", model.as_ref().map(ToString::to_string));
     match kind {
         AgentKind::Demo => put(&mut table, "protocol", Some("demo")),

@@ -170,7 +170,7 @@ async fn engine() -> Engine {
     let demo = AgentName::new("demo").expect("a name");
     let parts = Parts {
         store: Arc::new(MemoryStore::new()),
-        agents: BTreeMap::from([(demo.clone(), AgentEntry { agent, model: None })]),
+        agents: BTreeMap::from([(demo.clone(), AgentEntry::new(agent, None))]),
         default_agent: demo,
         runtime: Runtime { clock: runtime.clone(), ids: runtime.clone(), spawner: runtime, failpoints: None },
         // What hangs ends while it is waited for, and what goes on for ever leaves room for others.

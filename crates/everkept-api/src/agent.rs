@@ -2,6 +2,7 @@
 //!
 //! Never: how one is started, which may hold secrets.
 
+use crate::words::words;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -31,6 +32,33 @@ pub struct Abilities {
     pub set_model: bool,
     pub report_usage: bool,
     pub remember: bool,
+}
+
+/// How often an agent has failed with a model since it last worked, and whether turns are sent there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Breaker {
+    pub agent: String,
+    /// Null: the agent's own.
+    pub model: Option<String>,
+    pub state: BreakerState,
+    /// In a row.
+    pub failures: u32,
+    /// How often it opened since it last worked; each time it stays open for longer.
+    pub openings: u32,
+    /// No turn is sent there before.
+    #[schema(format = DateTime)]
+    pub open_until: Option<String>,
+    /// The one turn that finds out whether it works again.
+    pub probe: Option<String>,
+}
+
+words! {
+    BreakerState {
+        Closed = "closed",
+        Open = "open",
+        /// Its time is over: one turn at a time is let through.
+        HalfOpen = "half_open",
+    }
 }
 
 /// The server is there and answers.

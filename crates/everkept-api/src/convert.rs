@@ -137,6 +137,7 @@ impl Turn {
             request_message: turn.request_message.map(text),
             response_messages: turn.response_messages.into_iter().map(text).collect(),
             cancelling: turn.cancelling,
+            tries: turn.tries.into(),
             superseded_by: hidden.and_then(|hidden| hidden.by).map(text),
             reverted: hidden.is_some_and(|hidden| hidden.by.is_none()),
             queued_at: time(turn.queued_at),
@@ -145,6 +146,13 @@ impl Turn {
             usage: turn.usage.map(Into::into),
             error: turn.error.map(Into::into),
         }
+    }
+}
+
+impl From<core::Tries> for Tries {
+    fn from(tries: core::Tries) -> Self {
+        let core::Tries { opening, prompts, fallbacks, not_before } = tries;
+        Tries { opening, prompts, fallbacks, not_before: not_before.map(time) }
     }
 }
 

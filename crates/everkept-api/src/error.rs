@@ -67,6 +67,7 @@ table! {
     TurnOpen = "turn_open", 409, again, free;
     TurnCompleted = "turn_completed", 409, never, free;
     TurnNotCompleted = "turn_not_completed", 409, never, free;
+    TurnNotDeadLettered = "turn_not_dead_lettered", 409, never, free;
     TurnWithoutRequest = "turn_without_request", 409, never, free;
     TurnHidden = "turn_hidden", 409, never, free;
     /// The conversation sent is not the one that is kept.
@@ -158,6 +159,7 @@ impl From<&Refusal> for ErrorCode {
             Refusal::TurnOpen(_) => ErrorCode::TurnOpen,
             Refusal::TurnCompleted(_) => ErrorCode::TurnCompleted,
             Refusal::TurnNotCompleted(_) => ErrorCode::TurnNotCompleted,
+            Refusal::TurnNotDeadLettered(_) => ErrorCode::TurnNotDeadLettered,
             Refusal::TurnWithoutRequest(_) => ErrorCode::TurnWithoutRequest,
             Refusal::TurnHidden(_) => ErrorCode::TurnHidden,
             Refusal::HistoryDiverged { .. } => ErrorCode::HistoryDiverged,

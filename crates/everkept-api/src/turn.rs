@@ -2,7 +2,7 @@
 //!
 //! Never: a guess at what a sender meant; a body says `input` or `messages`, not both.
 
-use crate::{Input, MessageIn, words::words};
+use crate::{Input, MessageIn, Part, words::words};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -30,6 +30,8 @@ pub struct Turn {
     pub response_messages: Vec<String>,
     /// Somebody asked for its end.
     pub cancelling: bool,
+    /// What was tried without being asked for.
+    pub tries: Tries,
     /// The newer attempt whose answer counts instead.
     pub superseded_by: Option<String>,
     /// A revert hides it.
@@ -64,6 +66,8 @@ words! {
         Default = "default",
         /// The session's agent is no longer configured, so the default stood in.
         SessionAgentGone = "session_agent_gone",
+        /// The agent asked for failed, and its configuration names this one in its place.
+        Fallback = "fallback",
     }
 
     ModelBecause {
@@ -73,6 +77,8 @@ words! {
         LastUsed = "last_used",
         /// Nobody named one: the agent uses its own.
         Unset = "unset",
+        /// What was asked for failed, and the agent's configuration names this one in its place.
+        Fallback = "fallback",
     }
 }
 
@@ -80,6 +86,20 @@ impl TurnState {
     pub fn is_open(self) -> bool {
         everkept_core::TurnState::from(self).is_open()
     }
+}
+
+/// What the server has tried for a turn by itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Tries {
+    /// How often its agent could not be opened.
+    pub opening: u32,
+    /// How often its agent had been given the request in vain.
+    pub prompts: u32,
+    /// How far down its agent's list of fallbacks it is.
+    pub fallbacks: u32,
+    /// It does not begin before.
+    #[schema(format = DateTime)]
+    pub not_before: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -152,6 +172,23 @@ pub struct EditTurn {
     pub agent: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+}
+
+/// A turn that was given up, until somebody takes it up again or puts it away.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct DeadLetter {
+    /// Why it was given up is its `reason` and `error`; how often it was tried, its `attempt` and `tries`.
+    pub turn: Turn,
+    /// What was asked for.
+    pub input: Vec<Part>,
+}
+
+/// Takes a dead letter up, perhaps with another request.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RetryDeadLetter {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Input>,
 }
 
 /// Retry, redo or continue, perhaps with another agent or model.

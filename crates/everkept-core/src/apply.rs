@@ -69,10 +69,16 @@ impl State {
             Body::ContextCleared(_) => self.clear(),
             Body::TurnQueued(data) => self.queue_turn(event, data),
             Body::TurnEdited(data) => self.edit_turn(event, data),
+            Body::TurnDelayed(data) => self.with_turn(event, |turn| {
+                turn.tries.opening = data.tries;
+                turn.tries.not_before = Some(data.until);
+            }),
             Body::TurnStarted(_) => self.start_turn(event),
             Body::TurnWaiting(_) => self.with_turn(event, |turn| turn.state = TurnState::Waiting),
             Body::TurnCancelling(_) => self.with_turn(event, |turn| turn.cancelling = true),
+            Body::TurnDismissed(_) => self.settle_letter(event),
             Body::TurnRetried(data) => {
+                self.settle_letter(event);
                 self.next_attempt = event.turn.and_then(|id| self.turn(id)).map(|entry| (data.by, entry.slot));
             }
             Body::TurnEnded(data) => self.end_turn(event, data.state, &data.reason, data.error.clone()),
@@ -181,6 +187,8 @@ impl State {
             self.leave_behind(event, turn);
         }
         self.settle_revert();
+        // The parent's dead letters are taken up there.
+        self.turns.iter_mut().for_each(|entry| entry.dead_letter = false);
         // What an agent that forks its session knows already is not told to it again.
         let forks = |thread: &AgentThread| data.origins.iter().any(|origin| origin.agent == thread.agent);
         self.threads.retain(|thread| thread.context == event.context && forks(thread));
@@ -256,6 +264,7 @@ impl State {
                 request_message: data.request_message,
                 response_messages: Vec::new(),
                 cancelling: false,
+                tries: data.tries.unwrap_or_default(),
                 queued_at: event.at,
                 started_at: None,
                 ended_at: None,
@@ -265,12 +274,17 @@ impl State {
             queued_seq: self.head,
             started_seq: None,
             ended_seq: None,
+            dead_letter: false,
             answer: Sha256::new(),
             answered: false,
             slot,
         });
         self.turn_index.insert(id, at);
-        self.queue.push_back(id);
+        match data.tries {
+            // The conversation goes on with what was asked first.
+            Some(_) => self.queue.push_front(id),
+            None => self.queue.push_back(id),
+        }
         if earlier.is_some() {
             self.list_hidden();
         }
@@ -344,6 +358,7 @@ impl State {
         entry.turn.error = error;
         entry.turn.ended_at = Some(event.at);
         entry.ended_seq = Some(head);
+        entry.dead_letter = end == TurnEnd::DeadLettered;
         let (slot, dropped) = (entry.slot, entry.started_seq.is_none() && reason == crate::REASON_DROPPED);
         let usage = entry.turn.usage.clone();
         let responses = entry.turn.response_messages.clone();
@@ -436,6 +451,12 @@ impl State {
             && let Some(last) = &mut self.messages[at].last_seq
         {
             *last = head;
+        }
+    }
+
+    fn settle_letter(&mut self, event: &Event) {
+        if let Some(entry) = event.turn.and_then(|id| self.turn_mut(id)) {
+            entry.dead_letter = false;
         }
     }
 

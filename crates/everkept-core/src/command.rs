@@ -42,6 +42,15 @@ pub enum Command {
         turn: TurnId,
     },
     RetryTurn(AgainTurn),
+    /// Takes a dead letter up, perhaps with another request.
+    RetryLetter {
+        again: AgainTurn,
+        request: Option<(MessageId, Vec<NewPart>)>,
+    },
+    /// Puts a dead letter away.
+    DismissLetter {
+        turn: TurnId,
+    },
     RedoTurn(AgainTurn),
     ContinueTurn(AgainTurn),
     AnswerQuestion(AnswerQuestion),
@@ -57,6 +66,8 @@ pub enum Command {
         said: Vec<Said>,
     },
     EndTurn(EndTurn),
+    /// The turn came to nothing: what its agent's configuration says follows.
+    FailTurn(FailTurn),
     /// Nothing of ours runs this session's claimed turn any more.
     SettleTurn {
         /// Why, as the turn's reason.
@@ -173,6 +184,35 @@ pub struct EndTurn {
     pub end: TurnEnd,
     pub reason: String,
     pub error: Option<TurnError>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct FailTurn {
+    pub turn: TurnId,
+    pub failure: TurnFailure,
+    /// The turn that may follow.
+    pub by: TurnId,
+    pub known: KnownAgents,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum TurnFailure {
+    /// No agent was opened, and none was given anything.
+    Opening {
+        error: TurnError,
+        /// The same again may work.
+        again: bool,
+        /// It cannot work sooner.
+        not_before: Option<Timestamp>,
+    },
+    /// Its agent was given the request.
+    Prompt { end: FailedEnd, reason: String, error: TurnError },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailedEnd {
+    Failed,
+    TimedOut,
 }
 
 /// One thing an agent said, in the words all drivers share.

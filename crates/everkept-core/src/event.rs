@@ -6,7 +6,7 @@
 use crate::{
     AgentBecause, AgentName, AgentSessionId, ExpiredBecause, FilePart, Json, MessageId, ModelBecause, ModelName, Parent, PartId, Payload,
     QuestionId, QuestionKind, QuestionOption, Resource, Role, Rule, SessionId, SuccessionCause, TextDigest, TextKind, Thread, Timestamp,
-    ToolStatus, TurnEnd, TurnError, TurnId, Usage,
+    ToolStatus, Tries, TurnEnd, TurnError, TurnId, Usage,
 };
 use serde::{Deserialize, Serialize};
 
@@ -69,11 +69,13 @@ events! {
     ContextCleared = "context.cleared",
     TurnQueued = "turn.queued",
     TurnEdited = "turn.edited",
+    TurnDelayed = "turn.delayed",
     TurnStarted = "turn.started",
     TurnWaiting = "turn.waiting",
     TurnCancelling = "turn.cancelling",
     TurnRetried = "turn.retried",
     TurnEnded = "turn.ended",
+    TurnDismissed = "turn.dismissed",
     MessageAdded = "message.added",
     PartDelta = "part.delta",
     PartCompleted = "part.completed",
@@ -229,6 +231,9 @@ pub struct TurnQueued {
     pub attempt: u32,
     pub continues: Option<TurnId>,
     pub agent_session: Option<AgentSessionId>,
+    /// Present for a turn that nobody asked for but a policy: it comes before all that wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tries: Option<Tries>,
 }
 
 /// A queued turn was changed before it began; only what changed is present.
@@ -245,6 +250,16 @@ pub struct TurnEdited {
     pub model: Option<Option<ModelName>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model_because: Option<ModelBecause>,
+}
+
+/// The turn's agent could not be opened; it is tried again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TurnDelayed {
+    /// How often that has been so.
+    pub tries: u32,
+    #[serde(with = "crate::time::rfc3339")]
+    pub until: Timestamp,
+    pub error: TurnError,
 }
 
 /// The prompt is claimed: from here on it is given to the agent at most once.
@@ -296,6 +311,8 @@ pub struct TurnRetried {
 pub enum RetryCause {
     Retry,
     Redo,
+    /// What the turn was bound to failed; this is asked of the next one on its list.
+    Fallback,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -304,6 +321,10 @@ pub struct TurnEnded {
     pub reason: String,
     pub error: Option<TurnError>,
 }
+
+/// A dead letter was put away: it is not to be tried again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TurnDismissed {}
 
 /// A message with the parts it came with; an answer begins without any.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -8,6 +8,7 @@
 
 mod align;
 mod apply;
+mod breaker;
 mod command;
 mod decide;
 mod event;
@@ -17,6 +18,7 @@ mod json;
 mod message;
 mod names;
 mod owed;
+mod policy;
 mod question;
 mod record;
 mod refusal;
@@ -30,6 +32,7 @@ mod turn;
 mod usage;
 
 pub use align::{Aligned, SentMessage, align};
+pub use breaker::{Admission, Breaker, BreakerState, Probe, Verdict};
 pub use command::*;
 pub use decide::decide;
 pub use event::*;
@@ -39,10 +42,11 @@ pub use json::Json;
 pub use message::*;
 pub use names::*;
 pub use owed::{Effect, Owed, effects, owed};
+pub use policy::{OPENINGS, wait};
 pub use question::*;
 pub use record::{MessageRecord, Record, TurnRecord, records};
 pub use refusal::Refusal;
-pub use resolve::{KnownAgent, KnownAgents, resolve_agent, resolve_model};
+pub use resolve::{Fallback, KnownAgent, KnownAgents, resolve_agent, resolve_model};
 pub use session::*;
 pub use state::{AgentThread, MessageEntry, State, TurnEntry, Unseen};
 pub(crate) use text::json_len;

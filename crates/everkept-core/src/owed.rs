@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "effect", rename_all = "snake_case")]
 pub enum Effect {
-    /// Open the turn's agent session, claim the turn and hand over its prompt.
+    /// When its time has come, open the turn's agent session, claim the turn and hand over its prompt.
     RunTurn { turn: TurnId },
     /// The prompt is claimed: hear the agent out, or settle the turn when the agent is gone. Never prompt again.
     AwaitTurn { turn: TurnId },
@@ -24,7 +24,9 @@ pub type Owed = Vec<Effect>;
 /// What must be done right after `event` was committed and applied.
 pub fn effects(state: &State, event: &Event) -> Vec<Effect> {
     match &event.body {
-        Body::TurnQueued(_) | Body::TurnEnded(_) | Body::SessionRestored(_) => next_turn(state).into_iter().collect(),
+        Body::TurnQueued(_) | Body::TurnDelayed(_) | Body::TurnEnded(_) | Body::SessionRestored(_) => {
+            next_turn(state).into_iter().collect()
+        }
         Body::TurnCancelling(_) => event.turn.map(|turn| Effect::CancelTurn { turn }).into_iter().collect(),
         Body::QuestionAnswered(data) => vec![Effect::AnswerQuestion { question: data.question }],
         Body::QuestionExpired(data) => vec![Effect::AnswerQuestion { question: data.question }],
@@ -39,6 +41,7 @@ pub fn effects(state: &State, event: &Event) -> Vec<Effect> {
         | Body::TurnStarted(_)
         | Body::TurnWaiting(_)
         | Body::TurnRetried(_)
+        | Body::TurnDismissed(_)
         | Body::MessageAdded(_)
         | Body::PartDelta(_)
         | Body::PartCompleted(_)

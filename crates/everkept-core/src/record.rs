@@ -22,6 +22,9 @@ pub struct TurnRecord {
     pub turn: Turn,
     pub queued_seq: u64,
     pub ended_seq: Option<u64>,
+    /// A dead letter that nobody has taken up yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dead_letter: bool,
 }
 
 /// Which events of its log a message is read from.
@@ -37,7 +40,7 @@ pub struct MessageRecord {
 
 impl From<&TurnEntry> for TurnRecord {
     fn from(entry: &TurnEntry) -> Self {
-        TurnRecord { turn: entry.turn.clone(), queued_seq: entry.queued_seq, ended_seq: entry.ended_seq }
+        TurnRecord { turn: entry.turn.clone(), queued_seq: entry.queued_seq, ended_seq: entry.ended_seq, dead_letter: entry.dead_letter }
     }
 }
 
@@ -82,10 +85,12 @@ pub fn records(state: &State, events: &[Event]) -> Vec<Record> {
             | Body::ContextCleared(_)
             | Body::TurnQueued(_)
             | Body::TurnEdited(_)
+            | Body::TurnDelayed(_)
             | Body::TurnStarted(_)
             | Body::TurnWaiting(_)
             | Body::TurnCancelling(_)
             | Body::TurnRetried(_)
+            | Body::TurnDismissed(_)
             | Body::PartDelta(_)
             | Body::PlanUpdated(_)
             | Body::ToolStarted(_)

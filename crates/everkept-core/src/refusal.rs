@@ -33,6 +33,8 @@ pub enum Refusal {
     TurnCompleted(TurnId),
     #[error("turn {0} did not complete; retry tries it again")]
     TurnNotCompleted(TurnId),
+    #[error("turn {0} is no dead letter")]
+    TurnNotDeadLettered(TurnId),
     #[error("turn {0} has no request message to try again")]
     TurnWithoutRequest(TurnId),
     #[error("turn {0} is not part of the conversation any more")]

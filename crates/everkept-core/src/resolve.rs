@@ -1,6 +1,6 @@
 //! Which agent and model a turn runs with, and the rule that said so.
 
-use crate::{AgentBecause, AgentName, ModelBecause, ModelName, Refusal, State};
+use crate::{AgentBecause, AgentName, ModelBecause, ModelName, Refusal, State, TurnEntry};
 use std::collections::BTreeMap;
 
 /// The agents that are configured as a command is decided.
@@ -13,6 +13,19 @@ pub struct KnownAgents {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KnownAgent {
     /// The agent's own model, from its configuration.
+    pub model: Option<ModelName>,
+    /// How often it is given a request again that it failed at.
+    pub retry_prompts: u32,
+    /// Who is asked in its place once that has not helped, in order.
+    pub fallback: Vec<Fallback>,
+}
+
+/// Another agent, or the same one with another model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fallback {
+    /// None: the agent itself.
+    pub agent: Option<AgentName>,
+    /// None: that agent's own.
     pub model: Option<ModelName>,
 }
 
@@ -47,7 +60,9 @@ pub fn resolve_model(
     if let Some(model) = known.agents.get(agent).and_then(|agent| agent.model.as_ref()) {
         return (Some(model.clone()), ModelBecause::Agent);
     }
-    let last = state.turns.iter().rev().filter(|entry| entry.turn.agent == *agent).find_map(|entry| entry.turn.model.clone());
+    // A fallback is for its one turn.
+    let chosen = |entry: &&TurnEntry| entry.turn.agent == *agent && entry.turn.model_because != ModelBecause::Fallback;
+    let last = state.turns.iter().rev().filter(chosen).find_map(|entry| entry.turn.model.clone());
     match last {
         Some(model) => (Some(model), ModelBecause::LastUsed),
         None => (None, ModelBecause::Unset),

@@ -50,6 +50,8 @@ pub struct TurnEntry {
     pub queued_seq: u64,
     pub started_seq: Option<u64>,
     pub ended_seq: Option<u64>,
+    /// It was given up, and nobody has tried it again or put it away.
+    pub dead_letter: bool,
     /// Running hash of all the text the turn answered.
     pub(crate) answer: Sha256,
     pub(crate) answered: bool,
@@ -220,6 +222,15 @@ impl State {
         }
     }
 
+    /// The turn that was asked for, of which `id` is a fallback; itself when it is none.
+    pub fn asked_for(&self, id: TurnId) -> Option<&TurnEntry> {
+        let mut entry = self.turn(id)?;
+        while let (1.., Some(before)) = (entry.turn.tries.fallbacks, entry.turn.continues) {
+            entry = self.turn(before)?;
+        }
+        Some(entry)
+    }
+
     /// The context that was in force after event `seq`.
     pub fn context_at(&self, seq: u64) -> u32 {
         u32::try_from(self.clears.iter().take_while(|cleared| **cleared <= seq).count()).unwrap_or(u32::MAX)
@@ -284,7 +295,13 @@ impl State {
                     if other.turn.id == turn || told || taken_back || other.ended_seq.is_none_or(|ended| ended <= seen) {
                         continue;
                     }
-                    messages.extend(other.turn.request_message);
+                    // An attempt of its own at the same request has told it what was asked.
+                    let asked = |at: &usize| {
+                        let own = &self.turns[*at];
+                        own.started_seq.is_some() && own.turn.agent == *agent && own.turn.request_message == other.turn.request_message
+                    };
+                    let held = !fresh && attempts.iter().any(asked);
+                    messages.extend(other.turn.request_message.filter(|_| !held));
                     messages.extend(&other.turn.response_messages);
                 }
             }

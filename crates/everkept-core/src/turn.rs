@@ -26,6 +26,8 @@ pub struct Turn {
     pub response_messages: Vec<MessageId>,
     /// Somebody asked for its end and the agent has been told.
     pub cancelling: bool,
+    #[serde(default, skip_serializing_if = "Tries::is_none")]
+    pub tries: Tries,
     pub queued_at: Timestamp,
     pub started_at: Option<Timestamp>,
     pub ended_at: Option<Timestamp>,
@@ -86,6 +88,26 @@ impl From<TurnEnd> for TurnState {
     }
 }
 
+/// What the server has tried for a turn without being asked to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tries {
+    /// How often the turn's agent could not be opened.
+    pub opening: u32,
+    /// How often its agent had been given the request in vain.
+    pub prompts: u32,
+    /// How far down the list of fallbacks it is.
+    pub fallbacks: u32,
+    /// It does not begin before.
+    #[serde(with = "crate::time::rfc3339_or_null")]
+    pub not_before: Option<Timestamp>,
+}
+
+impl Tries {
+    pub fn is_none(&self) -> bool {
+        *self == Tries::default()
+    }
+}
+
 /// What went wrong, and whether the agent may have acted all the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TurnError {
@@ -103,6 +125,8 @@ pub enum AgentBecause {
     Default,
     /// The session's agent is no longer configured, so the default stood in.
     SessionAgentGone,
+    /// The agent asked for failed, and its configuration names this one in its place.
+    Fallback,
 }
 
 /// Which rule chose a turn's model.
@@ -115,6 +139,8 @@ pub enum ModelBecause {
     LastUsed,
     /// Nobody named one: the agent uses its own.
     Unset,
+    /// What was asked for failed, and the agent's configuration names this one in its place.
+    Fallback,
 }
 
 /// Why turns end that no agent ended.
@@ -124,6 +150,9 @@ pub const REASON_CANCELLED: &str = "cancelled";
 pub const REASON_FORKED: &str = "forked";
 pub const REASON_SERVER_CRASHED: &str = "server_crashed";
 pub const REASON_SERVER_STOPPED: &str = "server_stopped";
+pub const REASON_AGENT_ERROR: &str = "agent_error";
 pub const REASON_AGENT_EXITED: &str = "agent_exited";
 pub const REASON_AGENT_SILENT: &str = "agent_silent";
+/// Its agent and model failed too often to be tried now.
+pub const REASON_BREAKER_OPEN: &str = "breaker_open";
 pub const REASON_START_FAILED: &str = "agent_start_failed";

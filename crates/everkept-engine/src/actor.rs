@@ -15,14 +15,14 @@ use crate::inner::{Inner, READ_BYTES, READ_PAGE, Seen, View};
 use crate::orders::{Answered, Keyed, NewTurn, Order};
 use bytes::{Bytes, BytesMut};
 use everkept_agent::{AgentFault, Output};
-use everkept_core::{BlobRef, CreateSession, Effect, QuestionId, Refusal, Said, SessionId, State, TurnId, owed};
+use everkept_core::{BlobRef, CreateSession, Effect, EndTurn, FailTurn, QuestionId, Refusal, Said, SessionId, State, TurnId, owed};
 use everkept_store::{EventsQuery, Problem, StoreFault};
 use futures::future::AbortHandle;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub(crate) enum Mail {
     Create {
@@ -63,6 +63,8 @@ pub(crate) struct Actor {
     /// What the agent said that is not committed yet.
     heard: Heard,
     timers: timers::Timers,
+    /// Tells when a breaker may let through what it held up.
+    freed: Option<watch::Receiver<u64>>,
     /// False as long as what the last server left open is not settled for want of space.
     woken: bool,
     stopping: bool,
@@ -78,10 +80,25 @@ struct Heard {
     said: Vec<Said>,
     raw: BytesMut,
     blobs: Vec<(BlobRef, Bytes)>,
-    /// How the prompt ended, once it has.
-    end: Option<everkept_core::EndTurn>,
+    /// How the turn ended, once it has.
+    end: Option<Outcome>,
     /// The agent is gone; the turn is to be settled.
     gone: Option<String>,
+}
+
+enum Outcome {
+    Turn(EndTurn),
+    /// It came to nothing; something may follow.
+    Failed(Box<FailTurn>),
+}
+
+impl Outcome {
+    fn turn(&self) -> TurnId {
+        match self {
+            Outcome::Turn(end) => end.turn,
+            Outcome::Failed(fail) => fail.turn,
+        }
+    }
 }
 
 /// What woke the task.
@@ -90,6 +107,7 @@ enum Woken {
     Output(Option<Output>),
     Alarm,
     Pressure,
+    Freed,
 }
 
 pub(crate) async fn run(
@@ -111,6 +129,7 @@ pub(crate) async fn run(
         opening: None,
         heard: Heard::default(),
         timers: timers::Timers::default(),
+        freed: None,
         woken: false,
         stopping: false,
     };
@@ -130,6 +149,7 @@ pub(crate) async fn run(
             Woken::Mail(None) => break,
             Woken::Output(output) => Box::pin(actor.hear(output)).await,
             Woken::Pressure => actor.make_room(),
+            Woken::Freed => Box::pin(actor.set_free()).await,
             Woken::Alarm => {
                 Box::pin(actor.ring()).await;
                 if actor.may_leave() {
@@ -190,12 +210,21 @@ impl Actor {
                 None => std::future::pending().await,
             }
         };
+        let freed = self.freed.as_mut();
+        let freed = async move {
+            match freed {
+                // The engine that would close it is held by this task.
+                Some(freed) => _ = freed.changed().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             letter = mail.recv() => Woken::Mail(letter),
             output = output => Woken::Output(output),
             () = alarm => Woken::Alarm,
             () = pressure => Woken::Pressure,
+            () = freed => Woken::Freed,
         }
     }
 

@@ -1,6 +1,6 @@
 //! One running agent on behalf of one session, and how it comes to run.
 //!
-//! Never prompts: it only opens. A start that failed is tried again; a prompt never is.
+//! Never prompts: it only opens, once. Whether a start that failed is tried again, the core says.
 
 use crate::failpoint::{self, Injected};
 use crate::inner::Inner;
@@ -60,7 +60,7 @@ impl Plan {
     }
 }
 
-/// Opens what the plan says. Waits for room, and tries a start that may work again as often as the settings say.
+/// Opens what the plan says, once there is room.
 pub(crate) async fn open(inner: Arc<Inner>, mut plan: Plan) -> Result<Host, AgentFault> {
     let permit = permit(&inner).await;
     let Some(agent) = inner.agents.get(&plan.agent) else {
@@ -70,7 +70,6 @@ pub(crate) async fn open(inner: Arc<Inner>, mut plan: Plan) -> Result<Host, Agen
         Place::Here => make_directory(&inner, &plan.directory)?,
         Place::Elsewhere { .. } => {}
     }
-    let mut waits = inner.settings.start_backoff.iter();
     loop {
         let open = Open { directory: plan.directory.clone(), session: plan.open.clone(), model: plan.model.clone() };
         let opened = match inner.runtime.reach(failpoint::Failpoint::OpenAgent, Some(plan.session)).await {
@@ -109,13 +108,7 @@ pub(crate) async fn open(inner: Arc<Inner>, mut plan: Plan) -> Result<Host, Agen
             tracing::info!(session = %plan.session, turn = %plan.turn, %fault, "the agent begins a new session and is told the conversation");
             continue;
         }
-        match waits.next() {
-            Some(wait) if fault.retryable => {
-                tracing::info!(session = %plan.session, turn = %plan.turn, %fault, "the agent did not start; trying again");
-                inner.runtime.clock.sleep(*wait).await;
-            }
-            Some(_) | None => return Err(fault),
-        }
+        return Err(fault);
     }
 }
 

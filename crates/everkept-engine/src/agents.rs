@@ -5,7 +5,7 @@
 use crate::orders::AgentCard;
 use everkept_agent::remote::{ProcessIds, RemoteAgent};
 use everkept_agent::{Agent, Place};
-use everkept_core::{AgentName, KnownAgent, KnownAgents, ModelName};
+use everkept_core::{AgentName, Fallback, KnownAgent, KnownAgents, ModelName};
 use everkept_store::Token;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -20,6 +20,21 @@ pub struct AgentEntry {
     pub agent: Arc<dyn Agent>,
     /// The model its configuration names.
     pub model: Option<ModelName>,
+    /// How often a prompt it failed at is given to it again.
+    pub retry_prompts: u32,
+    /// Who is asked after that, in order.
+    pub fallback: Vec<Fallback>,
+}
+
+impl AgentEntry {
+    /// An agent that is given a prompt once, and nobody after it.
+    pub fn new(agent: Arc<dyn Agent>, model: Option<ModelName>) -> Self {
+        AgentEntry { agent, model, retry_prompts: 0, fallback: Vec::new() }
+    }
+
+    fn known(&self) -> KnownAgent {
+        KnownAgent { model: self.model.clone(), retry_prompts: self.retry_prompts, fallback: self.fallback.clone() }
+    }
 }
 
 pub(crate) struct Agents {
@@ -76,9 +91,9 @@ impl Agents {
 
     /// As the core is told of them.
     pub fn known(&self) -> KnownAgents {
-        let configured = self.configured.iter().map(|(name, entry)| (name.clone(), KnownAgent { model: entry.model.clone() }));
+        let configured = self.configured.iter().map(|(name, entry)| (name.clone(), entry.known()));
         let remote = self.remote();
-        let remote = remote.iter().map(|(name, agent)| (name.clone(), KnownAgent { model: agent.model() }));
+        let remote = remote.iter().map(|(name, agent)| (name.clone(), KnownAgent { model: agent.model(), ..KnownAgent::default() }));
         KnownAgents { default: self.default.clone(), agents: configured.chain(remote).collect() }
     }
 

@@ -39,6 +39,8 @@ places! {
     OpenAgent,
     /// An agent is open; the session does not know it.
     AgentOpened,
+    /// A try of an agent is over; its breaker does not know how it went.
+    KeepBreaker,
     /// The agent was not told the turn's model.
     SetModel,
     /// The turn is claimed; the agent was not given the prompt.
@@ -82,6 +84,7 @@ impl Failpoint {
             | Failpoint::RunTurn
             | Failpoint::OpenAgent
             | Failpoint::AgentOpened
+            | Failpoint::KeepBreaker
             | Failpoint::SetModel
             | Failpoint::Prompt
             | Failpoint::Cancel

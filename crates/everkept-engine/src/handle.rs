@@ -4,6 +4,7 @@
 
 use crate::actor::Mail;
 use crate::agents::{Agents, RELAY};
+use crate::breakers::Breakers;
 use crate::failpoint::{Failpoint, no_space};
 use crate::inner::Inner;
 use crate::known_tokens::KnownTokens;
@@ -49,7 +50,10 @@ impl Engine {
         }
         let ids = parts.runtime.ids.clone();
         let processes: ProcessIds = Arc::new(move || ids.uuid().simple().to_string());
+        let breakers = parts.store.breakers().await?;
+        let breakers = Breakers::new(breakers, parts.runtime.clock.clone(), boot.latest_wall);
         let inner = Arc::new(Inner {
+            breakers,
             store: parts.store,
             agents: Agents::new(parts.default_agent, parts.agents, parts.settings.private_directories.clone(), processes),
             feed: broadcast::channel(1_024).0,

@@ -4,6 +4,7 @@
 
 use crate::actor::{self, Mail};
 use crate::agents::Agents;
+use crate::breakers::Breakers;
 use crate::hub::{BATCHES, Batch, Hint};
 use crate::known_tokens::KnownTokens;
 use crate::orders::*;
@@ -29,6 +30,7 @@ pub(crate) const READ_BYTES: usize = 1024 * 1024;
 pub(crate) struct Inner {
     pub store: Arc<dyn Store>,
     pub agents: Agents,
+    pub breakers: Breakers,
     pub runtime: Runtime,
     pub settings: Settings,
     pub feed: broadcast::Sender<Hint>,

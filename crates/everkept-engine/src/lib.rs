@@ -6,6 +6,7 @@
 mod actor;
 mod agent_host;
 mod agents;
+mod breakers;
 mod caller;
 mod failpoint;
 mod failure;
@@ -34,5 +35,5 @@ pub use tail::Tail;
 pub use everkept_agent::Abilities;
 pub use everkept_agent::remote::{Broken, Claim, Link, PIECE_BYTES, RemoteAgent};
 pub use everkept_store::{
-    EventsQuery, KeptAnswer, Lines, Page, PlaceQuery, Problem, QuestionsQuery, SessionsQuery, StoreFault, StoredEvent, Token,
+    EventsQuery, KeptAnswer, LettersQuery, Lines, Page, PlaceQuery, Problem, QuestionsQuery, SessionsQuery, StoreFault, StoredEvent, Token,
 };

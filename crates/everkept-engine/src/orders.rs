@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use everkept_core::{
-    AgentName, AgentSessionId, Cut, IfBusy, Json, Message, MessageId, ModelName, Parent, Question, QuestionId, Resource, Role, Session,
-    SessionId, TextDigest, Thread, Turn, TurnId, UpdateSession,
+    AgentName, AgentSessionId, Breaker, BreakerState, Cut, IfBusy, Json, Message, MessageId, ModelName, Parent, Part, Question, QuestionId,
+    Resource, Role, Session, SessionId, TextDigest, Thread, Turn, TurnId, UpdateSession,
 };
 
 #[derive(Debug, Clone, Default)]
@@ -58,6 +58,15 @@ pub enum Order {
         turn: TurnId,
         agent: Option<AgentName>,
         model: Option<ModelName>,
+    },
+    /// Takes a dead letter up, perhaps with another request.
+    RetryLetter {
+        turn: TurnId,
+        input: Option<Vec<PartIn>>,
+    },
+    /// Puts a dead letter away.
+    DismissLetter {
+        turn: TurnId,
     },
     Redo {
         turn: TurnId,
@@ -188,6 +197,22 @@ pub struct PlacedMessage {
 pub struct PlacedTurn {
     pub place: u64,
     pub turn: Turn,
+}
+
+/// A turn that was given up, with what was asked for.
+#[derive(Debug, Clone)]
+pub struct DeadLetter {
+    pub turn: Turn,
+    pub input: Vec<Part>,
+}
+
+/// What has gone wrong with an agent and a model, and what follows from that.
+#[derive(Debug, Clone)]
+pub struct BreakerCard {
+    pub breaker: Breaker,
+    pub state: BreakerState,
+    /// The turn that finds out whether it works again.
+    pub probe: Option<TurnId>,
 }
 
 /// One agent, for people to see.

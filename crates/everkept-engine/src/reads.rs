@@ -9,10 +9,10 @@ use crate::orders::*;
 use crate::{Caller, Failure, Tail};
 use bytes::Bytes;
 use everkept_core::{
-    Message, MessageRecord, ParentKind, Question, QuestionId, Refusal, Resource, Session, SessionId, TextDigest, Thread, Turn, TurnId,
-    TurnRecord,
+    Breaker, Message, MessageRecord, ParentKind, Part, Question, QuestionId, Refusal, Resource, Session, SessionId, TextDigest, Thread,
+    Turn, TurnId, TurnRecord,
 };
-use everkept_store::{EventsQuery, Lines, Page, PlaceQuery, QuestionsQuery, SessionsQuery, StoredEvent};
+use everkept_store::{EventsQuery, LettersQuery, Lines, Page, PlaceQuery, QuestionsQuery, SessionsQuery, StoredEvent};
 use std::collections::BTreeMap;
 use tokio::sync::broadcast;
 
@@ -152,6 +152,54 @@ impl Engine {
         }
         let query = QuestionsQuery { resource: owner.or(query.resource), ..query };
         self.inner.check(self.inner.store.questions(query).await)
+    }
+
+    /// Newest first, of the sessions that the caller may see.
+    pub async fn dead_letters(&self, caller: &Caller, query: LettersQuery) -> Result<Page<DeadLetter>, Failure> {
+        if let Some(session) = query.session {
+            self.visible(caller, session).await?;
+        }
+        let owner = caller.owner()?.cloned();
+        if owner.is_some() && query.resource.is_some() && query.resource != owner {
+            return Ok(Page { items: Vec::new(), has_more: false });
+        }
+        let query = LettersQuery { resource: owner.or(query.resource), ..query };
+        let page = self.inner.check(self.inner.store.dead_letters(query).await)?;
+        let mut items = Vec::with_capacity(page.items.len());
+        for record in page.items {
+            let input = self.asked_in(&record.turn).await?;
+            items.push(DeadLetter { turn: record.turn, input });
+        }
+        Ok(Page { items, has_more: page.has_more })
+    }
+
+    /// What the turn's request message says. It is looked for from the end: a turn asks what was said last, mostly.
+    async fn asked_in(&self, turn: &Turn) -> Result<Vec<Part>, Failure> {
+        let Some(wanted) = turn.request_message else { return Ok(Vec::new()) };
+        let mut query = PlaceQuery { session: turn.session, after: None, before: None, backward: true, limit: READ_PAGE };
+        loop {
+            let rows = self.inner.check(self.inner.store.messages(query.clone()).await)?;
+            let Some(first) = rows.first() else { return Ok(Vec::new()) };
+            query.before = Some(first.first_seq);
+            if let Some(row) = rows.iter().find(|row| row.id == wanted) {
+                let messages = self.inner.fold_messages(turn.session, &[*row], None).await?;
+                return Ok(messages.into_iter().flat_map(|message| message.parts).collect());
+            }
+        }
+    }
+
+    /// Every agent and model that has failed since a server first ran here, as it is kept. For who sees everything: a name of
+    /// a model is its sender's.
+    pub async fn breakers(&self, caller: &Caller) -> Result<Vec<BreakerCard>, Failure> {
+        if caller.owner()?.is_some() {
+            return Err(Failure::Forbidden);
+        }
+        let kept = self.inner.check(self.inner.store.breakers().await)?;
+        let card = |breaker: Breaker| {
+            let (state, probe) = self.inner.breakers.stands(&breaker);
+            BreakerCard { breaker, state, probe }
+        };
+        Ok(kept.into_iter().map(card).collect())
     }
 
     pub async fn question(&self, caller: &Caller, question: QuestionId) -> Result<Question, Failure> {

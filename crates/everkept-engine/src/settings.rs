@@ -16,8 +16,6 @@ pub struct Settings {
     pub coalesce: Duration,
     /// Agent processes that may run at once; further turns wait.
     pub max_agents: usize,
-    /// Waits between tries to start an agent.
-    pub start_backoff: Vec<Duration>,
     /// A session's task ends after so long without orders, readers or an agent.
     pub idle_session: Duration,
     /// How long what is deleted stays in the trash at least; for ever without one.
@@ -35,7 +33,6 @@ impl Settings {
             idle_agent: Duration::from_secs(60),
             coalesce: Duration::from_millis(15),
             max_agents: 32,
-            start_backoff: vec![Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)],
             idle_session: Duration::from_secs(60),
             keep_trash: None,
             private_directories,

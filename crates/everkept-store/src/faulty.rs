@@ -154,6 +154,9 @@ impl Store for FaultyStore {
         fn messages(query: PlaceQuery) -> Vec<MessageRecord>;
         fn question(question: QuestionId) -> Option<Question>;
         fn questions(query: QuestionsQuery) -> Vec<Question>;
+        fn dead_letters(query: LettersQuery) -> Page<TurnRecord>;
+        fn put_breaker(breaker: Breaker) -> ();
+        fn breakers() -> Vec<Breaker>;
         fn owed() -> Vec<(SessionId, Vec<Effect>)>;
         fn raw(session: SessionId, turn: TurnId, from: u64) -> Bytes;
         fn blob_sessions(id: TextDigest) -> Vec<SessionId>;

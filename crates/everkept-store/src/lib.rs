@@ -20,8 +20,8 @@ pub use words::{matches, words};
 
 use bytes::Bytes;
 use everkept_core::{
-    AgentName, BlobRef, Effect, Event, MessageRecord, Question, QuestionId, Record, Resource, Session, SessionId, SessionState, TextDigest,
-    Thread, Timestamp, TokenId, TurnId, TurnRecord,
+    AgentName, BlobRef, Breaker, Effect, Event, MessageRecord, Question, QuestionId, Record, Resource, Session, SessionId, SessionState,
+    TextDigest, Thread, Timestamp, TokenId, TurnId, TurnRecord,
 };
 use std::{future::Future, pin::Pin};
 
@@ -67,6 +67,9 @@ pub trait Store: Send + Sync {
     /// Oldest first by place in the log, inherited ones included.
     fn messages(&self, query: PlaceQuery) -> Answer<'_, Vec<MessageRecord>>;
 
+    /// Turns that were given up and that nobody has taken up since, newest first; ties by id, descending. The trash is left out.
+    fn dead_letters(&self, query: LettersQuery) -> Answer<'_, Page<TurnRecord>>;
+
     fn question(&self, question: QuestionId) -> Answer<'_, Option<Question>>;
     /// All questions of a session by place, or of all sessions outside the trash by the time they were asked.
     fn questions(&self, query: QuestionsQuery) -> Answer<'_, Vec<Question>>;
@@ -87,6 +90,11 @@ pub trait Store: Send + Sync {
     fn tokens(&self) -> Answer<'_, Vec<Token>>;
     /// False when there is no such token.
     fn revoke_token(&self, token: TokenId, at: Timestamp) -> Answer<'_, bool>;
+
+    /// Keeps the breaker in the place of an older one of its agent and model; a newer one stays.
+    fn put_breaker(&self, breaker: Breaker) -> Answer<'_, ()>;
+    /// By agent and model.
+    fn breakers(&self) -> Answer<'_, Vec<Breaker>>;
 
     /// Packs the deltas of an ended turn into one row per part. What is read stays the same to the byte.
     fn pack(&self, session: SessionId, turn: TurnId) -> Answer<'_, ()>;
@@ -232,6 +240,15 @@ pub struct QuestionsQuery {
     pub session: Option<SessionId>,
     pub resource: Option<Resource>,
     pub open_only: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LettersQuery {
+    pub session: Option<SessionId>,
+    pub resource: Option<Resource>,
+    /// The last one of the page before: when it was given up, and its id.
+    pub before: Option<(Timestamp, TurnId)>,
+    pub limit: u32,
 }
 
 /// One access token. The secret itself is never kept.

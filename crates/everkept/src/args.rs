@@ -30,8 +30,12 @@ pub enum Command {
     Sessions(Sessions),
     /// Print a session's events as they happen
     Tail(Tail),
+    /// List the turns that were given up, try one again, or put one away
+    DeadLetters(DeadLetters),
     /// List the agents the server knows
     Agents(Listing),
+    /// List the agents and models that have failed, and whether turns are sent there
+    Breakers(Listing),
     /// Make, list and revoke access tokens
     #[command(subcommand)]
     Token(Token),
@@ -195,6 +199,31 @@ pub struct Tail {
     pub no_follow: bool,
     #[command(flatten)]
     pub listing: Listing,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct DeadLetters {
+    #[command(flatten)]
+    pub listing: Listing,
+    #[command(subcommand)]
+    pub command: Option<DeadLetter>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DeadLetter {
+    /// Try one again, as it was or with another message
+    Retry {
+        turn: String,
+        /// What to say instead
+        #[arg(long, value_name = "TEXT")]
+        input: Option<String>,
+    },
+    /// Put some away; their turns stay as they ended
+    Drop {
+        #[arg(required = true)]
+        turns: Vec<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -43,18 +43,18 @@ impl Agents {
             args: vec!["keeper".to_owned()],
         };
         let demo = demo(data)?;
-        let mut entries = BTreeMap::from([(name(DEMO), AgentEntry { agent: demo.clone(), model: None })]);
+        let mut entries = BTreeMap::from([(name(DEMO), AgentEntry::new(demo.clone(), None))]);
         for (known, _) in installed() {
             let command = known.command.iter().map(|word| (*word).to_owned()).collect();
             let program = Program { name: known.name.to_owned(), command, env: BTreeMap::new(), keeper: keeper.clone() };
-            entries.insert(name(known.name), AgentEntry { agent: known.speaks.agent(program, Setup::default()), model: None });
+            entries.insert(name(known.name), AgentEntry::new(known.speaks.agent(program, Setup::default()), None));
         }
-        for (name, Agent { kind, model }) in &config.agents {
+        for (name, Agent { kind, model, failing }) in &config.agents {
             let entry = match kind {
-                AgentKind::Demo => AgentEntry { agent: demo.clone(), model: model.clone() },
+                AgentKind::Demo => AgentEntry::new(demo.clone(), model.clone()),
                 AgentKind::Program { speaks, command, env, setup } => {
                     let program = Program { name: name.to_string(), command: command.clone(), env: env.clone(), keeper: keeper.clone() };
-                    AgentEntry { agent: speaks.agent(program, setup.clone()), model: model.clone() }
+                    AgentEntry::new(speaks.agent(program, setup.clone()), model.clone())
                 }
                 AgentKind::Model { api, base_url, api_key_env, max_tokens, system_prompt } => {
                     let key = match api_key_env {
@@ -73,9 +73,10 @@ impl Agents {
                         system_prompt: system_prompt.clone(),
                     };
                     let agent = ModelAgent::new(config, http(base_url)?, Arc::new(|| format!("model-{}", uuid::Uuid::now_v7().simple())));
-                    AgentEntry { agent: Arc::new(agent), model: model.clone() }
+                    AgentEntry::new(Arc::new(agent), model.clone())
                 }
             };
+            let entry = AgentEntry { retry_prompts: failing.retry_prompts, fallback: failing.fallback.clone(), ..entry };
             entries.insert(name.clone(), entry);
         }
         let default = config.default_agent.clone().unwrap_or_else(|| name(DEMO));

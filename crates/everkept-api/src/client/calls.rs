@@ -168,6 +168,25 @@ impl Client {
         self.post(&of_turn(turn, "/continue"), body).await
     }
 
+    /// One page, newest first.
+    pub async fn dead_letters(&self, cursor: Option<&str>, limit: u32) -> Result<List<DeadLetter>, ClientError> {
+        let mut query = vec![("limit", limit.to_string())];
+        query.extend(cursor.map(|cursor| ("cursor", cursor.to_owned())));
+        self.get("/api/dead-letters", &query).await
+    }
+
+    pub async fn retry_dead_letter(&self, turn: &str, body: &RetryDeadLetter) -> Result<Turn, ClientError> {
+        self.post(&format!("/api/dead-letters/{}/retry", segment(turn)), body).await
+    }
+
+    pub async fn drop_dead_letter(&self, turn: &str) -> Result<(), ClientError> {
+        self.delete(&format!("/api/dead-letters/{}", segment(turn))).await
+    }
+
+    pub async fn breakers(&self) -> Result<List<Breaker>, ClientError> {
+        self.get("/api/breakers", &[]).await
+    }
+
     /// The open ones.
     pub async fn questions(&self) -> Result<List<Question>, ClientError> {
         self.get("/api/questions", &[]).await

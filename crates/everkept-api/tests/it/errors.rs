@@ -40,6 +40,7 @@ fn the_table_is_what_clients_were_told() {
     409 turn_open retryable
     409 turn_completed
     409 turn_not_completed
+    409 turn_not_dead_lettered
     409 turn_without_request
     409 turn_hidden
     409 history_diverged

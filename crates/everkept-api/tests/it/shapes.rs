@@ -57,7 +57,7 @@ fn a_session() {
 fn a_turn_that_a_newer_attempt_superseded() {
     let turn = turn();
     let hidden = [core::HiddenTurn { turn: turn.id, by: Some(core::TurnId(id(5))) }];
-    insta::assert_snapshot!(wire(&Turn::seen_in(turn, &hidden)), @r#"{"id":"trn_00000000000000000000000000000003","session":"ses_00000000000000000000000000000001","context":0,"state":"timed_out","reason":"agent_silent","agent":"demo","agent_because":"session_agent_gone","model":"p/m","model_because":"last_used","attempt":2,"continues":null,"agent_session":null,"request_message":"msg_00000000000000000000000000000006","response_messages":["msg_00000000000000000000000000000007"],"cancelling":false,"superseded_by":"trn_00000000000000000000000000000005","reverted":false,"queued_at":"1970-01-01T00:00:00.000001Z","started_at":"1970-01-01T00:00:00.000002Z","ended_at":"1970-01-01T00:00:00.000003Z","usage":{"output_tokens":1},"error":{"code":"silent","message":"said nothing","may_have_happened":true}}"#);
+    insta::assert_snapshot!(wire(&Turn::seen_in(turn, &hidden)), @r#"{"id":"trn_00000000000000000000000000000003","session":"ses_00000000000000000000000000000001","context":0,"state":"timed_out","reason":"agent_silent","agent":"demo","agent_because":"session_agent_gone","model":"p/m","model_because":"last_used","attempt":2,"continues":null,"agent_session":null,"request_message":"msg_00000000000000000000000000000006","response_messages":["msg_00000000000000000000000000000007"],"cancelling":false,"tries":{"opening":0,"prompts":0,"fallbacks":0,"not_before":null},"superseded_by":"trn_00000000000000000000000000000005","reverted":false,"queued_at":"1970-01-01T00:00:00.000001Z","started_at":"1970-01-01T00:00:00.000002Z","ended_at":"1970-01-01T00:00:00.000003Z","usage":{"output_tokens":1},"error":{"code":"silent","message":"said nothing","may_have_happened":true}}"#);
 }
 
 #[test]
@@ -184,6 +184,7 @@ fn turn() -> core::Turn {
         request_message: Some(core::MessageId(id(6))),
         response_messages: vec![core::MessageId(id(7))],
         cancelling: false,
+        tries: core::Tries::default(),
         queued_at: core::Timestamp(1),
         started_at: Some(core::Timestamp(2)),
         ended_at: Some(core::Timestamp(3)),

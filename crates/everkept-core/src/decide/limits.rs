@@ -132,10 +132,12 @@ pub(super) fn check_heard(events: &[Event]) -> Result<(), Refusal> {
             | Body::ContextCleared(_)
             | Body::TurnQueued(_)
             | Body::TurnEdited(_)
+            | Body::TurnDelayed(_)
             | Body::TurnStarted(_)
             | Body::TurnCancelling(_)
             | Body::TurnRetried(_)
             | Body::TurnEnded(_)
+            | Body::TurnDismissed(_)
             | Body::RuleRemoved(_) => continue,
         };
         at_most(field, event.body.data().len(), DATA_BYTES, "bytes of JSON")?;

@@ -3,7 +3,9 @@
 //! Never: a number, an id or a time of its own making.
 
 mod answer;
+mod fail;
 mod hear;
+mod letter;
 mod lifecycle;
 mod limits;
 mod turn;
@@ -31,6 +33,8 @@ pub fn decide(state: &State, command: Command, now: Timestamp) -> Result<Vec<Eve
         Command::DropTurn { turn } => turn::drop_queued(log, turn),
         Command::CancelTurn { turn } => turn::cancel(log, turn),
         Command::RetryTurn(command) => turn::retry(log, command),
+        Command::RetryLetter { again, request } => letter::retry(log, again, request),
+        Command::DismissLetter { turn } => letter::dismiss(log, turn),
         Command::RedoTurn(command) => turn::redo(log, command),
         Command::ContinueTurn(command) => turn::go_on(log, command),
         Command::AnswerQuestion(command) => answer::answer(log, command),
@@ -38,6 +42,7 @@ pub fn decide(state: &State, command: Command, now: Timestamp) -> Result<Vec<Eve
         Command::BeginTurn(command) => turn::begin(log, command),
         Command::HearAgent { turn, said } => hear::hear(log, turn, said),
         Command::EndTurn(command) => turn::end(log, command),
+        Command::FailTurn(command) => fail::fail(log, command),
         Command::SettleTurn { reason, message, question, expires_at } => turn::settle(log, reason, message, question, expires_at),
     }
 }

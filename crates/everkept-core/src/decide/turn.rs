@@ -51,6 +51,7 @@ pub(super) fn submit(mut log: Log<'_>, command: SubmitTurn) -> Result<Vec<Event>
             attempt: 1,
             continues: None,
             agent_session: command.agent_session,
+            tries: None,
         },
     );
     add_message(&mut log, turn, command.message, Role::User, &command.parts);
@@ -386,7 +387,7 @@ fn interrupt_all(log: &mut Log<'_>) {
     }
 }
 
-fn again(log: &mut Log<'_>, latest: &TurnEntry, command: &AgainTurn, cause: RetryCause) -> Result<(), Refusal> {
+pub(super) fn again(log: &mut Log<'_>, latest: &TurnEntry, command: &AgainTurn, cause: RetryCause) -> Result<(), Refusal> {
     if latest.turn.request_message.is_none() {
         return Err(Refusal::TurnWithoutRequest(latest.turn.id));
     }
@@ -396,7 +397,8 @@ fn again(log: &mut Log<'_>, latest: &TurnEntry, command: &AgainTurn, cause: Retr
     check_open(log)?;
     check_queue(log)?;
     withdraw_review(log, latest.turn.id);
-    let queued = queued_like(log, latest, command, latest.turn.attempt + 1, latest.turn.continues)?;
+    let continues = log.state.asked_for(latest.turn.id).and_then(|entry| entry.turn.continues);
+    let queued = queued_like(log, latest, command, latest.turn.attempt + 1, continues)?;
     log.add(Some(latest.turn.id), TurnRetried { by: command.by, cause });
     log.add(Some(command.by), queued);
     Ok(())
@@ -410,7 +412,8 @@ fn queued_like(
     attempt: u32,
     continues: Option<TurnId>,
 ) -> Result<TurnQueued, Refusal> {
-    let old = &old.turn;
+    // Whoever asks again asks for what was asked for, and not for what stood in for it.
+    let old = log.state.asked_for(old.turn.id).map_or(&old.turn, |entry| &entry.turn);
     let (agent, agent_because) = match &command.agent {
         None if command.known.agents.contains_key(&old.agent) => (old.agent.clone(), old.agent_because),
         asked => resolve_agent(log.state, asked.as_ref(), &command.known)?,
@@ -428,6 +431,7 @@ fn queued_like(
         model_because,
         attempt,
         continues,
+        tries: None,
     })
 }
 
@@ -439,6 +443,6 @@ fn withdraw_review(log: &mut Log<'_>, turn: TurnId) {
     }
 }
 
-fn find<'a>(log: &Log<'a>, turn: TurnId) -> Result<&'a TurnEntry, Refusal> {
+pub(super) fn find<'a>(log: &Log<'a>, turn: TurnId) -> Result<&'a TurnEntry, Refusal> {
     log.state.turn(turn).ok_or(Refusal::TurnNotFound)
 }

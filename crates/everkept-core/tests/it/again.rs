@@ -13,6 +13,7 @@ fn queued(n: u64, attempt: u32, continues: Option<u64>) -> Body {
         attempt,
         continues: continues.map(turn),
         agent_session: None,
+        tries: None,
     })
 }
 

@@ -61,6 +61,7 @@ fn samples() -> Vec<Body> {
             attempt: 2,
             continues: Some(turn(1)),
             agent_session: Some(agent_session("s")),
+            tries: Some(Tries { opening: 0, prompts: 1, fallbacks: 2, not_before: Some(at) }),
         }
         .into(),
         TurnEdited {
@@ -71,6 +72,7 @@ fn samples() -> Vec<Body> {
             model_because: Some(ModelBecause::Unset),
         }
         .into(),
+        TurnDelayed { tries: 2, until: at, error: TurnError { code: "c".into(), message: "m".into(), may_have_happened: false } }.into(),
         TurnStarted {
             agent_session: agent_session("s"),
             agent_session_because: AgentSessionBecause::Inherited,
@@ -87,6 +89,7 @@ fn samples() -> Vec<Body> {
             error: Some(TurnError { code: "c".into(), message: "m".into(), may_have_happened: true }),
         }
         .into(),
+        TurnDismissed {}.into(),
         MessageAdded {
             message: message(1),
             role: Role::User,
@@ -172,13 +175,15 @@ fn the_shape_of_every_kind_stays_as_it_is() {
     agent_session.pinned {"agent":"demo","agent_session":"s","because":"detected"}
     agent_session.succeeded {"agent":"demo","agent_session":"s","cause":"agent"}
     context.cleared {}
-    turn.queued {"request_message":"msg_00000000000000030000000000000001","agent":"demo","agent_because":"session_agent_gone","model":"a/b","model_because":"last_used","attempt":2,"continues":"trn_00000000000000020000000000000001","agent_session":"s"}
+    turn.queued {"request_message":"msg_00000000000000030000000000000001","agent":"demo","agent_because":"session_agent_gone","model":"a/b","model_because":"last_used","attempt":2,"continues":"trn_00000000000000020000000000000001","agent_session":"s","tries":{"opening":0,"prompts":1,"fallbacks":2,"not_before":"2023-11-14T22:13:20.5Z"}}
     turn.edited {"request_message":"msg_00000000000000030000000000000001","agent":"demo","agent_because":"input","model":null,"model_because":"unset"}
+    turn.delayed {"tries":2,"until":"2023-11-14T22:13:20.5Z","error":{"code":"c","message":"m","may_have_happened":false}}
     turn.started {"agent_session":"s","agent_session_because":"inherited","given_messages":3,"model_set":false}
     turn.waiting {"question":"qst_00000000000000040000000000000001"}
     turn.cancelling {}
     turn.retried {"by":"trn_00000000000000020000000000000002","cause":"redo"}
     turn.ended {"state":"timed_out","reason":"agent_silent","error":{"code":"c","message":"m","may_have_happened":true}}
+    turn.dismissed {}
     message.added {"message":"msg_00000000000000030000000000000001","role":"user","parts":[{"type":"text","id":"prt_00000000000000050000000000000001","text":"a\nb"},{"type":"file","id":"prt_00000000000000050000000000000002","name":null,"media_type":"image/png","blob":{"id":"fa2c8cc4f28176bbeed4b736df569a34c79cd3723e9ec42f9674b4d46ac6b8b8","bytes":70000}}],"agent_message":"m1"}
     part.delta {"message":"msg_00000000000000030000000000000001","part":"prt_00000000000000050000000000000001","type":"reasoning","text":"hm\u0000"}
     part.completed {"message":"msg_00000000000000030000000000000001","part":"prt_00000000000000050000000000000001","bytes":5,"digest":"b82e2178ecf4d0c5859dc2e169d7fed8673f9f6eeb9f3591bed5f253b7742408"}
@@ -403,18 +408,34 @@ fn kind(kind: &str) -> BoxedStrategy<Body> {
         "context.cleared" => Just(ContextCleared {}.into()).boxed(),
         "turn.queued" => {
             let who = (agents(), because(), maybe(models()), chosen());
-            (maybe(some_uuid()), who, any::<u32>(), maybe(some_uuid()), maybe(agent_sessions()))
-                .prop_map(|(request, (agent, agent_because, model, model_because), attempt, continues, agent_session)| {
+            let tries = (any::<[u32; 3]>(), maybe(some_time()));
+            let tries = tries.prop_map(|([opening, prompts, fallbacks], not_before)| Tries { opening, prompts, fallbacks, not_before });
+            (maybe(some_uuid()), who, any::<u32>(), maybe(some_uuid()), maybe(agent_sessions()), maybe(tries))
+                .prop_map(|(request, (agent, agent_because, model, model_because), attempt, continues, agent_session, tries)| {
                     let (request_message, continues) = (request.map(MessageId), continues.map(TurnId));
-                    let queued =
-                        TurnQueued { request_message, agent, agent_because, model, model_because, attempt, continues, agent_session };
-                    queued.into()
+                    let who = TurnQueued {
+                        request_message,
+                        agent,
+                        agent_because,
+                        model,
+                        model_because,
+                        attempt,
+                        continues,
+                        agent_session,
+                        tries,
+                    };
+                    who.into()
                 })
                 .boxed()
         }
         "turn.edited" => (maybe(some_uuid()), maybe(agents()), maybe(because()), maybe(maybe(models())), maybe(chosen()))
             .prop_map(|(request, agent, agent_because, model, model_because)| {
                 TurnEdited { request_message: request.map(MessageId), agent, agent_because, model, model_because }.into()
+            })
+            .boxed(),
+        "turn.delayed" => (any::<u32>(), some_time(), (some_text(), some_text(), any::<bool>()))
+            .prop_map(|(tries, until, (code, message, may_have_happened))| {
+                TurnDelayed { tries, until, error: TurnError { code, message, may_have_happened } }.into()
             })
             .boxed(),
         "turn.started" => {
@@ -434,7 +455,7 @@ fn kind(kind: &str) -> BoxedStrategy<Body> {
         }
         "turn.waiting" => some_uuid().prop_map(|id| TurnWaiting { question: QuestionId(id) }.into()).boxed(),
         "turn.cancelling" => Just(TurnCancelling {}.into()).boxed(),
-        "turn.retried" => (some_uuid(), some(&[RetryCause::Retry, RetryCause::Redo]))
+        "turn.retried" => (some_uuid(), some(&[RetryCause::Retry, RetryCause::Redo, RetryCause::Fallback]))
             .prop_map(|(by, cause)| TurnRetried { by: TurnId(by), cause }.into())
             .boxed(),
         "turn.ended" => {
@@ -447,6 +468,7 @@ fn kind(kind: &str) -> BoxedStrategy<Body> {
             });
             (some(&ends), some_text(), maybe(error)).prop_map(|(state, reason, error)| TurnEnded { state, reason, error }.into()).boxed()
         }
+        "turn.dismissed" => Just(TurnDismissed {}.into()).boxed(),
         "message.added" => {
             let role = some(&[Role::User, Role::Assistant, Role::System]);
             (some_uuid(), role, prop::collection::vec(added_part(), 0..4), maybe(some_text()))

@@ -1,8 +1,10 @@
 //! The core as its users call it.
 
 mod again;
+mod breaker;
 mod contexts;
 mod events;
+mod fail;
 mod hear;
 mod intake;
 mod limits;

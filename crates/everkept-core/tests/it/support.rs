@@ -131,7 +131,7 @@ pub fn json(text: &str) -> Json {
 
 /// `demo` is the default and has no model of its own; `coder` has one.
 pub fn known() -> KnownAgents {
-    let coder = KnownAgent { model: Some(model("maker/coder")) };
+    let coder = KnownAgent { model: Some(model("maker/coder")), ..KnownAgent::default() };
     KnownAgents { default: agent("demo"), agents: [(agent("demo"), KnownAgent::default()), (agent("coder"), coder)].into() }
 }
 
@@ -204,6 +204,39 @@ pub fn say(n: u64, text: &str) -> Command {
 
 pub fn end(n: u64, end: TurnEnd) -> Command {
     Command::EndTurn(EndTurn { turn: turn(n), end, reason: "end_turn".into(), error: None })
+}
+
+/// `demo` retries a prompt once, then asks another model, then `coder`; `coder` has no such rules.
+pub fn persistent() -> KnownAgents {
+    let mut known = known();
+    let demo = known.agents.get_mut(&agent("demo")).expect("it is there");
+    demo.retry_prompts = 1;
+    let gone = Fallback { agent: Some(agent("gone")), model: None };
+    let cheap = Fallback { agent: None, model: Some(model("maker/cheap")) };
+    let coder = Fallback { agent: Some(agent("coder")), model: None };
+    demo.fallback = vec![cheap, gone, coder];
+    known
+}
+
+pub fn failure(code: &str) -> TurnError {
+    TurnError { code: code.into(), message: "it did not work".into(), may_have_happened: false }
+}
+
+/// Turn `n` could not be opened; `by` would follow.
+pub fn not_opened(n: u64, by: u64, again: bool) -> FailTurn {
+    let failure = TurnFailure::Opening { error: failure("agent_start_failed"), again, not_before: None };
+    FailTurn { turn: turn(n), failure, by: turn(by), known: known() }
+}
+
+/// Turn `n` failed in the agent's own words; `by` would follow.
+pub fn failed(n: u64, by: u64) -> FailTurn {
+    let failure = TurnFailure::Prompt { end: FailedEnd::Failed, reason: "agent_error".into(), error: failure("overloaded") };
+    FailTurn { turn: turn(n), failure, by: turn(by), known: known() }
+}
+
+pub fn retry_letter(n: u64, by: u64, with: Option<(u64, &str)>) -> Command {
+    let request = with.map(|(with, said)| (message(with), text(said)));
+    Command::RetryLetter { again: again(n, by), request }
 }
 
 pub fn settle(n: u64) -> Command {

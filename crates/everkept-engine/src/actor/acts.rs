@@ -2,7 +2,7 @@
 //!
 //! Never hands over a prompt whose claim is not durable, and never the same one twice.
 
-use super::{Actor, Heard, Mail, Opening, commit::Along};
+use super::{Actor, Heard, Mail, Opening, Outcome, commit::Along};
 use crate::Failure;
 use crate::agent_host::{self, Host, Plan};
 use crate::failpoint::{Failpoint, Injected, no_space};
@@ -10,8 +10,9 @@ use crate::orders::Reply;
 use bytes::Bytes;
 use everkept_agent::{AgentFault, AgentFaultKind, Connection, Done, OpenSession, Order as AgentOrder, Output, Prompt, PromptPart};
 use everkept_core::{
-    AgentRaw, AgentSessionBecause, BeginTurn, BlobRef, Command, Effect, EndTurn, MessageId, MessageRecord, Part, Payload, QuestionId,
-    QuestionState, REASON_AGENT_EXITED, REASON_CANCELLED, REASON_START_FAILED, Refusal, Said, State, TurnEnd, TurnError, TurnId, digest_of,
+    AgentRaw, AgentSessionBecause, BeginTurn, BlobRef, Command, Effect, EndTurn, FailTurn, FailedEnd, MessageId, MessageRecord, Part,
+    Payload, QuestionId, QuestionState, REASON_AGENT_ERROR, REASON_AGENT_EXITED, REASON_BREAKER_OPEN, REASON_CANCELLED,
+    REASON_START_FAILED, Refusal, Said, State, TurnEnd, TurnError, TurnFailure, TurnId, digest_of,
 };
 use everkept_store::{EventsQuery, Problem, Raw, StoreFault};
 use futures::future::abortable;
@@ -72,6 +73,20 @@ impl Actor {
             opening.abort.abort();
             self.opening = None;
         }
+        if self.is_put_off(turn) {
+            return;
+        }
+        if let Some(left) = self.is_barred(turn) {
+            let error = TurnError {
+                code: REASON_BREAKER_OPEN.into(),
+                message: "its agent and model failed too often to be tried now".into(),
+                may_have_happened: false,
+            };
+            let failure = TurnFailure::Opening { error, again: true, not_before: Some(self.inner.wall().plus(left)) };
+            self.heard.end = Some(self.failed(turn, failure));
+            self.flush().await;
+            return;
+        }
         let plan = match self.plan(turn).await {
             Ok(plan) => plan,
             Err(failure) => {
@@ -94,6 +109,15 @@ impl Actor {
                 let _ = myself.send(Mail::Opened { turn, result: Box::new(result) }).await;
             }
         }));
+    }
+
+    /// How long the breaker of the turn's agent and model does not let it through.
+    fn is_barred(&mut self, turn: TurnId) -> Option<Duration> {
+        let entry = self.state.as_ref()?.turn(turn)?;
+        let freed = self.inner.breakers.watch();
+        let left = self.inner.breakers.bars(&entry.turn.agent, entry.turn.model.as_ref(), turn)?;
+        self.freed = Some(freed);
+        Some(left)
     }
 
     /// Which agent session the turn runs on, and how it is opened.
@@ -166,8 +190,8 @@ impl Actor {
                     | AgentFaultKind::TimedOut => REASON_START_FAILED,
                 };
                 let error = TurnError { code: code.into(), message: label(&fault.to_string()), may_have_happened: false };
-                let end = EndTurn { turn, end: TurnEnd::Failed, reason: code.into(), error: Some(error) };
-                self.heard = Heard { end: Some(end), ..Heard::default() };
+                let failure = TurnFailure::Opening { error, again: fault.retryable, not_before: None };
+                self.heard = Heard { end: Some(self.failed(turn, failure)), ..Heard::default() };
                 self.flush().await;
             }
         }
@@ -189,7 +213,7 @@ impl Actor {
                 tracing::warn!(session = %self.id, %turn, %failure, "the turn cannot be given to its agent");
                 let error = TurnError { code: CORRUPT.into(), message: label(&failure.to_string()), may_have_happened: false };
                 let end = EndTurn { turn, end: TurnEnd::Failed, reason: CORRUPT.into(), error: Some(error) };
-                self.heard = Heard { end: Some(end), ..Heard::default() };
+                self.heard = Heard { end: Some(Outcome::Turn(end)), ..Heard::default() };
                 self.flush().await;
             }
             failure => {
@@ -295,7 +319,9 @@ impl Actor {
     }
 
     async fn prompt_parts(&self, entry: &everkept_core::TurnEntry) -> Result<Vec<PromptPart>, Failure> {
-        if entry.turn.continues.is_some() {
+        // What stands in for another turn asks what that one asked.
+        let asked = self.state()?.asked_for(entry.turn.id).unwrap_or(entry);
+        if asked.turn.continues.is_some() {
             return Ok(vec![PromptPart::Text(CONTINUE.into())]);
         }
         let request: Vec<MessageId> = entry.turn.request_message.into_iter().collect();
@@ -346,8 +372,15 @@ impl Actor {
         self.timers.cancel_at = None;
         let Some(turn) = self.state.as_ref().and_then(|state| state.running) else { return };
         self.end_agent().await;
-        self.heard.end = Some(EndTurn { turn, end: TurnEnd::Cancelled, reason: REASON_CANCELLED.into(), error: None });
+        let end = EndTurn { turn, end: TurnEnd::Cancelled, reason: REASON_CANCELLED.into(), error: None };
+        self.heard.end = Some(Outcome::Turn(end));
         self.flush().await;
+    }
+
+    /// A turn that came to nothing, with what its agent's configuration says of that.
+    pub(super) fn failed(&self, turn: TurnId, failure: TurnFailure) -> Outcome {
+        let by = TurnId(self.inner.runtime.ids.uuid());
+        Outcome::Failed(Box::new(FailTurn { turn, failure, by, known: self.inner.agents.known() }))
     }
 
     async fn answer_agent(&mut self, question: QuestionId) {
@@ -417,15 +450,18 @@ impl Actor {
             Output::Done { raw, done } => {
                 self.heard.raw.extend_from_slice(&raw);
                 let Some(turn) = running else { return };
-                let (end, reason, error) = match done {
-                    Done::Completed { reason } => (TurnEnd::Completed, label(&reason), None),
-                    Done::Cancelled => (TurnEnd::Cancelled, REASON_CANCELLED.into(), None),
+                self.heard.end = Some(match done {
+                    Done::Completed { reason } => {
+                        Outcome::Turn(EndTurn { turn, end: TurnEnd::Completed, reason: label(&reason), error: None })
+                    }
+                    Done::Cancelled => {
+                        Outcome::Turn(EndTurn { turn, end: TurnEnd::Cancelled, reason: REASON_CANCELLED.into(), error: None })
+                    }
                     Done::Failed { code, message } => {
                         let error = TurnError { code: label(&code), message: label(&message), may_have_happened: true };
-                        (TurnEnd::Failed, "agent_error".into(), Some(error))
+                        self.failed(turn, TurnFailure::Prompt { end: FailedEnd::Failed, reason: REASON_AGENT_ERROR.into(), error })
                     }
-                };
-                self.heard.end = Some(EndTurn { turn, end, reason, error });
+                });
             }
             Output::Gone(fault) => self.heard.gone = Some(label(&fault.to_string())),
         }
@@ -485,7 +521,7 @@ impl Actor {
             return;
         }
         let running = self.state.as_ref().and_then(|state| state.running);
-        let Some(turn) = running.or(self.heard.end.as_ref().map(|end| end.turn)) else {
+        let Some(turn) = running.or(self.heard.end.as_ref().map(Outcome::turn)) else {
             self.heard.keep_raw_only();
             return;
         };
@@ -526,7 +562,10 @@ impl Actor {
             commands.push(Command::HearAgent { turn, said: heard.said.clone() });
         }
         if let Some(end) = &heard.end {
-            commands.push(Command::EndTurn(self.own_end(end.clone())));
+            commands.push(match end {
+                Outcome::Turn(end) => Command::EndTurn(self.own_end(end.clone())),
+                Outcome::Failed(fail) => Command::FailTurn(FailTurn::clone(fail)),
+            });
         } else if let Some(message) = &heard.gone {
             commands.push(self.settle_command(REASON_AGENT_EXITED, message.clone()));
         }
@@ -535,11 +574,10 @@ impl Actor {
         self.carry_out(commands, along, |_, _| Reply::Done).await.map(|_| ())
     }
 
-    /// An agent that stopped because it was told to has cancelled; one that stopped on its own has not.
+    /// An agent that stopped on its own was not cancelled by anybody.
     fn own_end(&self, end: EndTurn) -> EndTurn {
         let cancelling = self.state.as_ref().and_then(|state| state.turn(end.turn)).is_some_and(|entry| entry.turn.cancelling);
         match end.end {
-            TurnEnd::Failed if cancelling => EndTurn { end: TurnEnd::Cancelled, reason: REASON_CANCELLED.into(), error: None, ..end },
             TurnEnd::Cancelled if !cancelling => EndTurn { reason: "agent_cancelled".into(), ..end },
             TurnEnd::Completed
             | TurnEnd::Failed

@@ -9,7 +9,7 @@ use crate::hub::{Frame, Hint};
 use crate::inner::Seen;
 use crate::orders::{Keyed, Reply};
 use bytes::Bytes;
-use everkept_core::{BlobRef, Body, Command, Effect, Event, QuestionState, State, decide, effects, records};
+use everkept_core::{BlobRef, Body, Command, Effect, Event, QuestionState, State, Verdict, decide, effects, records};
 use everkept_store::{Commit, CommitFault, KeptAnswer, LogWrite, Problem, Raw, StoreFault, StoredEvent};
 
 /// What goes into the same transaction as the events.
@@ -93,6 +93,7 @@ impl Actor {
         self.state = Some(state);
         self.touch();
         self.pass(Failpoint::Shown).await;
+        self.tell_breakers(&events).await;
         self.act_on(&events).await;
         Ok(reply)
     }
@@ -154,6 +155,23 @@ impl Actor {
         let text = |event: &Event| matches!(event.body, Body::MessageAdded(_) | Body::TurnEnded(_) | Body::SessionUpdated(_));
         if events.iter().any(text) {
             self.inner.committed.notify_one();
+        }
+    }
+
+    /// Has the breakers count how tries went. What a crash or a full disk keeps from being kept is a failure less to them.
+    async fn tell_breakers(&self, events: &[Event]) {
+        for event in events {
+            let Some(verdict) = Verdict::of(&event.body) else { continue };
+            let Some(entry) = event.turn.and_then(|turn| self.state.as_ref()?.turn(turn)) else { continue };
+            let turn = &entry.turn;
+            let Some(breaker) = self.inner.breakers.note(&turn.agent, turn.model.as_ref(), turn.id, verdict) else { continue };
+            let kept = match self.reach(Failpoint::KeepBreaker).await {
+                Ok(()) => self.inner.store.put_breaker(breaker).await,
+                Err(Injected) => Err(no_space("keeping a breaker")),
+            };
+            if let Err(failure) = self.inner.check(kept) {
+                tracing::warn!(session = %self.id, agent = %turn.agent, %failure, "the breaker is kept with its next change");
+            }
         }
     }
 

@@ -117,6 +117,12 @@ impl Actor {
             Order::Retry { turn, agent, model } => {
                 self.carry_out(vec![Command::RetryTurn(again(turn, agent, model))], along, latest_reply(turn, by)).await
             }
+            Order::RetryLetter { turn, input } => {
+                let request = input.map(|parts| (self.message_id(), new_parts(parts, &mut along.blobs)));
+                let command = Command::RetryLetter { again: again(turn, None, None), request };
+                self.carry_out(vec![command], along, latest_reply(turn, by)).await
+            }
+            Order::DismissLetter { turn } => self.carry_out(vec![Command::DismissLetter { turn }], along, turn_reply(turn)).await,
             Order::Redo { turn, agent, model } => {
                 self.carry_out(vec![Command::RedoTurn(again(turn, agent, model))], along, latest_reply(turn, by)).await
             }

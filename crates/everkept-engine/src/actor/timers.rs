@@ -2,12 +2,16 @@
 //!
 //! Never by wall time: a clock that jumps wakes nobody and lets nobody oversleep.
 
-use super::{Actor, QuestionAlarms};
-use everkept_core::{Command, EndTurn, ExpiredBecause, QuestionState, REASON_AGENT_SILENT, TurnEnd, TurnError};
+use super::{Actor, QuestionAlarms, is_due};
+use everkept_core::{
+    Command, Effect, ExpiredBecause, FailedEnd, QuestionState, REASON_AGENT_SILENT, Timestamp, TurnError, TurnFailure, TurnId,
+};
 use std::time::Duration;
 
 /// When nothing is to be woken for, a look now and then costs nothing.
 const FAR: Duration = Duration::from_secs(3_600);
+/// The longest that anything is put off.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 #[derive(Default)]
 pub(super) struct Timers {
@@ -21,9 +25,18 @@ pub(super) struct Timers {
     pub flush_at: Option<Duration>,
     /// When an agent that was told to stop is ended.
     pub cancel_at: Option<Duration>,
+    pub put_off: Option<PutOff>,
     /// When a write that found no space is tried again.
     pub retry_at: Option<Duration>,
     pub questions: QuestionAlarms,
+}
+
+/// A turn that is put off until a wall time.
+pub(super) struct PutOff {
+    turn: TurnId,
+    until: Timestamp,
+    /// When that is; none once it was.
+    at: Option<Duration>,
 }
 
 impl Timers {
@@ -50,11 +63,28 @@ impl Actor {
         sooner(timers.flush_at);
         sooner(timers.cancel_at);
         sooner(timers.retry_at);
+        sooner(self.put_off_until());
         sooner(timers.questions.values().min().copied());
         sooner(self.silence_at());
         sooner(self.host.as_ref().filter(|_| self.is_idle()).map(|host| host.idle_since + settings.idle_agent));
         // An alarm that is due but cannot be acted on yet must not spin.
         next.saturating_sub(self.now()).max(Duration::from_millis(1))
+    }
+
+    /// A breaker may let through what it held up.
+    pub(super) async fn set_free(&mut self) {
+        self.freed = None;
+        if let Some(held) = &mut self.timers.put_off {
+            held.at = None;
+        }
+        self.go_on().await;
+    }
+
+    /// When the turn that is next may begin, if it waits for that.
+    fn put_off_until(&self) -> Option<Duration> {
+        let held = self.timers.put_off.as_ref()?;
+        let next = self.state.as_ref().is_some_and(|state| is_due(state, Effect::RunTurn { turn: held.turn }));
+        held.at.filter(|_| next)
     }
 
     /// A turn that runs and waits for nobody has to be heard of. One whose end waits for space has been.
@@ -81,6 +111,9 @@ impl Actor {
             self.go_on().await;
         } else if due(self.timers.flush_at) {
             self.flush().await;
+        }
+        if due(self.put_off_until()) {
+            self.go_on().await;
         }
         if due(self.timers.cancel_at) {
             self.give_up_cancelled().await;
@@ -124,7 +157,26 @@ impl Actor {
             message: format!("the agent said nothing for {} s and was ended", self.inner.settings.silence.as_secs()),
             may_have_happened: true,
         };
-        self.heard.end = Some(EndTurn { turn, end: TurnEnd::TimedOut, reason: REASON_AGENT_SILENT.into(), error: Some(error) });
+        let failure = TurnFailure::Prompt { end: FailedEnd::TimedOut, reason: REASON_AGENT_SILENT.into(), error };
+        self.heard.end = Some(self.failed(turn, failure));
         self.flush().await;
+    }
+
+    /// Whether the turn is not to begin yet; it is looked at again when it may. How long that is goes by the wall clock only
+    /// once, and never beyond what a policy asks for: a clock that jumps holds nobody up.
+    pub(super) fn is_put_off(&mut self, turn: TurnId) -> bool {
+        let entry = self.state.as_ref().and_then(|state| state.turn(turn));
+        let Some(not_before) = entry.and_then(|entry| entry.turn.tries.not_before) else { return false };
+        let now = self.now();
+        let at = match &self.timers.put_off {
+            Some(held) if (held.turn, held.until) == (turn, not_before) => held.at,
+            Some(_) | None => {
+                let left = u64::try_from(not_before.0.saturating_sub(self.inner.wall().0)).unwrap_or(0);
+                Some(now + Duration::from_micros(left).min(LONGEST_WAIT))
+            }
+        };
+        let at = at.filter(|at| *at > now);
+        self.timers.put_off = Some(PutOff { turn, until: not_before, at });
+        at.is_some()
     }
 }

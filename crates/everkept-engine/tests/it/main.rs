@@ -8,6 +8,7 @@ mod fleet;
 mod intake;
 mod odd;
 mod power;
+mod resilience;
 mod tokens;
 mod trash;
 mod turns;

@@ -68,7 +68,7 @@ pub fn question() -> Said {
 #[tokio::test(start_paused = true)]
 async fn a7_a_question_that_cannot_be_shown_is_denied_and_its_bytes_are_kept() {
     let mut world = World::new().await;
-    world.agents.insert(name("odd"), AgentEntry { agent: Arc::new(Asker), model: None });
+    world.agents.insert(name("odd"), AgentEntry::new(Arc::new(Asker), None));
     world.crash_and_restart().await;
     let session = world.session().await;
     let turn = world.submit(session, everkept_engine::NewTurn { agent: Some(name("odd")), ..turn_of("hello") }).await;
@@ -109,7 +109,7 @@ impl World {
         let ids = Arc::new(move || format!("hopeful-{}-{}", uuid::Uuid::now_v7(), count.fetch_add(1, Ordering::SeqCst)));
         let demo = DemoAgent::new(Arc::new(MemoryInRam::default()), ids);
         let agent = Arc::new(Hopeful { ran: AtomicBool::new(false), demo });
-        self.agents.insert(name("hopeful"), AgentEntry { agent, model: None });
+        self.agents.insert(name("hopeful"), AgentEntry::new(agent, None));
         self.crash_and_restart().await;
     }
 }

@@ -64,7 +64,7 @@ impl World {
             let ids = Arc::new(move || format!("{agent}-{}", count.fetch_add(1, Ordering::SeqCst) + 1));
             let demo = DemoAgent::new(Arc::new(MemoryInRam::default()), ids);
             let watched = Watched { agent: Arc::new(demo), opened: opened.clone() };
-            agents.insert(name(agent), AgentEntry { agent: Arc::new(watched), model: model.map(self::model) });
+            agents.insert(name(agent), AgentEntry::new(Arc::new(watched), model.map(self::model)));
         }
         let tasks = Arc::new(Tasks::default());
         let engine = start(&store, &agents, &settings, &tasks, &runtime).await;

@@ -6,7 +6,8 @@ use crate::failed::Failed;
 use everkept_api as api;
 use everkept_core::{AgentName, AgentSessionId, ModelName, Resource, Thread};
 use everkept_engine::{
-    AgentCard, ContextSummary, IfEdited, Intake, MessageIn, NewFork, NewSession, NewTurn, Order, PartIn, Snapshot, Summary, Token,
+    AgentCard, BreakerCard, ContextSummary, DeadLetter, IfEdited, Intake, MessageIn, NewFork, NewSession, NewTurn, Order, PartIn, Snapshot,
+    Summary, Token,
 };
 
 pub(super) fn new_session(body: api::CreateSession) -> Result<NewSession, Failed> {
@@ -93,6 +94,23 @@ pub(super) fn agent_card(card: AgentCard) -> api::Agent {
         remote: card.remote,
         connected: card.connected,
     }
+}
+
+pub(super) fn breaker(card: BreakerCard) -> api::Breaker {
+    let held = card.breaker;
+    api::Breaker {
+        agent: held.agent.to_string(),
+        model: held.model.map(|model| model.to_string()),
+        state: card.state.into(),
+        failures: held.failures,
+        openings: held.openings,
+        open_until: held.open_until.map(api::time),
+        probe: card.probe.map(|turn| turn.to_string()),
+    }
+}
+
+pub(super) fn dead_letter(letter: DeadLetter) -> api::DeadLetter {
+    api::DeadLetter { turn: letter.turn.into(), input: letter.input.into_iter().map(Into::into).collect() }
 }
 
 pub(super) fn snapshot(snapshot: Snapshot) -> api::Snapshot {

@@ -5,7 +5,9 @@
 mod agents;
 mod answer;
 mod blobs;
+mod breakers;
 mod convert;
+mod dead_letters;
 mod events;
 mod export;
 mod feed;
@@ -43,9 +45,11 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<App>> {
         .merge(export::routes())
         .merge(raw::routes())
         .merge(questions::routes())
+        .merge(dead_letters::routes())
         .merge(threads::routes())
         .merge(feed::routes())
         .merge(agents::routes())
+        .merge(breakers::routes())
         .merge(blobs::routes())
         .merge(tokens::routes())
         .merge(health::routes())

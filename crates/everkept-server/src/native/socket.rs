@@ -304,6 +304,8 @@ async fn check_session(app: &App, caller: &Caller, session: SessionId, order: &O
         | Order::Drop { turn }
         | Order::Cancel { turn }
         | Order::Retry { turn, .. }
+        | Order::RetryLetter { turn, .. }
+        | Order::DismissLetter { turn }
         | Order::Redo { turn, .. }
         | Order::Continue { turn, .. } => match app.engine.session_of_turn(caller, *turn).await? == session {
             true => Ok(()),

@@ -1,7 +1,7 @@
 //! A running server, and clients that say exactly what they are told to.
 
 use everkept_agent::demo::{DemoAgent, MemoryInRam};
-use everkept_core::{AgentName, ModelName};
+use everkept_core::{AgentName, Fallback, ModelName};
 use everkept_engine::{AgentEntry, Engine, Parts, Runtime, Settings, TokioRuntime};
 use everkept_server::{BODY_LIMIT, CONNECTIONS, ServerConfig, create_token, serve};
 use everkept_store::FaultyStore;
@@ -54,7 +54,10 @@ pub async fn engine_on(directory: &std::path::Path, store: Arc<FaultyStore>, run
         let ids = Arc::new(move || format!("{name}-{}", count.fetch_add(1, Ordering::SeqCst) + 1));
         let agent = Arc::new(DemoAgent::new(Arc::new(MemoryInRam::default()), ids));
         let model = model.map(|model| ModelName::new(model).unwrap());
-        agents.insert(AgentName::new(name).unwrap(), AgentEntry { agent, model });
+        // What fails with its own model is asked of another one, and is a dead letter when that fails too.
+        let next = model.as_ref().map(|_| Fallback { agent: None, model: Some(ModelName::new("other/small").unwrap()) });
+        let entry = AgentEntry { fallback: next.into_iter().collect(), ..AgentEntry::new(agent, model) };
+        agents.insert(AgentName::new(name).unwrap(), entry);
     }
     let parts = Parts { store, agents, default_agent: AgentName::new("demo").unwrap(), runtime, settings: Settings::new(directory.into()) };
     Engine::start(parts).await.unwrap()

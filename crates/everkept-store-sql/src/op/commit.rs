@@ -194,10 +194,17 @@ pub fn state_word(state: SessionState) -> &'static str {
 }
 
 async fn put_turn<T: Tx>(tx: &mut T, write: &LogWrite, turn: &TurnRecord) -> Result<(), Stop> {
-    let sql = "INSERT INTO turn (log, place, id, ended_seq, record) VALUES ($1, $2, $3, $4, $5)
-        ON CONFLICT (log, place) DO UPDATE SET ended_seq = excluded.ended_seq, record = excluded.record";
+    let sql = "INSERT INTO turn (log, place, id, ended_seq, letter_at, record) VALUES ($1, $2, $3, $4, $5, $6)
+        ON CONFLICT (log, place) DO UPDATE SET ended_seq = excluded.ended_seq, letter_at = excluded.letter_at, record = excluded.record";
     let record = json(turn);
-    let args = [(&write.session).into(), int(turn.queued_seq), (&turn.turn.id).into(), turn.ended_seq.map(int).into(), Arg::Blob(&record)];
+    let args = [
+        (&write.session).into(),
+        int(turn.queued_seq),
+        (&turn.turn.id).into(),
+        turn.ended_seq.map(int).into(),
+        turn.turn.ended_at.filter(|_| turn.dead_letter).into(),
+        Arg::Blob(&record),
+    ];
     tx.exec(sql, &args).await?;
     Ok(())
 }

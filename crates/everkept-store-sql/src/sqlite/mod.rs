@@ -19,12 +19,12 @@ use crate::op::{self, Purged, Stop};
 pub use backup::backup;
 use bytes::Bytes;
 use everkept_core::{
-    Effect, MessageRecord, Question, QuestionId, Record, Resource, Session, SessionId, TextDigest, Thread, Timestamp, TokenId, TurnId,
-    TurnRecord,
+    Breaker, Effect, MessageRecord, Question, QuestionId, Record, Resource, Session, SessionId, TextDigest, Thread, Timestamp, TokenId,
+    TurnId, TurnRecord,
 };
 use everkept_store::{
-    Answer, Boot, Chain, Commit, CommitFault, EventsQuery, Head, KeptAnswer, Lines, Page, PlaceQuery, Problem, QuestionsQuery,
-    SessionsQuery, Store, StoreFault, StoredEvent, Token,
+    Answer, Boot, Chain, Commit, CommitFault, EventsQuery, Head, KeptAnswer, LettersQuery, Lines, Page, PlaceQuery, Problem,
+    QuestionsQuery, SessionsQuery, Store, StoreFault, StoredEvent, Token,
 };
 use executor::{SqliteTx, answer};
 use fault::{Health, not_done, store_fault};
@@ -383,6 +383,10 @@ impl Store for SqliteStore {
         self.read(move || format!("list the messages of session {session}"), move |tx| answer(op::messages(tx, &query)))
     }
 
+    fn dead_letters(&self, query: LettersQuery) -> Answer<'_, Page<TurnRecord>> {
+        self.read(|| "list dead letters".into(), move |tx| answer(op::dead_letters(tx, &query)))
+    }
+
     fn question(&self, question: QuestionId) -> Answer<'_, Option<Question>> {
         self.read(move || format!("read question {question}"), move |tx| answer(op::question(tx, question)))
     }
@@ -426,6 +430,15 @@ impl Store for SqliteStore {
 
     fn revoke_token(&self, token: TokenId, at: Timestamp) -> Answer<'_, bool> {
         self.put(move || format!("revoke token {token}"), move |tx| answer(op::revoke_token(tx, token, at)))
+    }
+
+    fn put_breaker(&self, breaker: Breaker) -> Answer<'_, ()> {
+        let agent = breaker.agent.clone();
+        self.put(move || format!("keep the breaker of agent {agent}"), move |tx| answer(op::put_breaker(tx, &breaker)))
+    }
+
+    fn breakers(&self) -> Answer<'_, Vec<Breaker>> {
+        self.read(|| "list breakers".into(), |tx| answer(op::breakers(tx)))
     }
 
     fn pack(&self, session: SessionId, turn: TurnId) -> Answer<'_, ()> {

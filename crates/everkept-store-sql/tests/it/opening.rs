@@ -35,7 +35,7 @@ fn r5_newer_schema_is_refused_untouched() {
     raw(directory.path()).pragma_update(None, "user_version", 99).unwrap();
     let before = files(directory.path());
     assert_eq!(before.keys().map(|path| path.file_name().unwrap()).collect::<Vec<_>>(), ["everkept.db", "search.db"]);
-    assert_eq!(refusal(directory.path()), Problem::Newer { found: 99, known: 3 });
+    assert_eq!(refusal(directory.path()), Problem::Newer { found: 99, known: 4 });
     assert_eq!(files(directory.path()), before);
 }
 
@@ -50,7 +50,7 @@ fn r5_a_newer_schema_that_stands_in_the_write_ahead_log_only_is_refused_untouche
         fs::copy(one.path().join(name), other.path().join(name)).unwrap();
     }
     let before = files(other.path());
-    assert_eq!(refusal(other.path()), Problem::Newer { found: 99, known: 3 });
+    assert_eq!(refusal(other.path()), Problem::Newer { found: 99, known: 4 });
     let mut after = files(other.path());
     after.remove(&other.path().join("everkept.db-shm"));
     assert_eq!(after, before);
@@ -122,7 +122,7 @@ fn r5_a_newer_schema_that_was_cut_in_a_write_is_refused_untouched() {
     writer.execute_batch(&format!("{named} BEGIN; CREATE TABLE newer (x); INSERT INTO newer VALUES (zeroblob(100000))")).unwrap();
     let left = cut_short(&writer, directory.path(), &["everkept.db", "everkept.db-journal"]);
     let before = files(left.path());
-    assert_eq!(refusal(left.path()), Problem::Newer { found: 99, known: 3 });
+    assert_eq!(refusal(left.path()), Problem::Newer { found: 99, known: 4 });
     assert_eq!(files(left.path()), before);
 }
 
@@ -209,7 +209,7 @@ fn fixture(version: u32) -> (TempDir, String) {
 
 #[test]
 fn r5_a_database_of_every_schema_opens_and_reads_as_it_was_written() {
-    for version in 1..=3 {
+    for version in 1..=4 {
         let (directory, written) = fixture(version);
         let store = open(directory.path());
         block_on(store.boot(Timestamp(1))).unwrap();
@@ -220,6 +220,6 @@ fn r5_a_database_of_every_schema_opens_and_reads_as_it_was_written() {
         assert_eq!(block_on(store.sessions(searched)).unwrap().items.len(), 1);
         drop(store);
         let now: u32 = raw(directory.path()).pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-        assert_eq!(now, 3);
+        assert_eq!(now, 4);
     }
 }

@@ -3,10 +3,12 @@
 //! `conformance!(make)` makes one test of each check. Never looks inside a store: only answers count.
 
 mod answers;
+mod breakers;
 mod bytes;
 mod events;
 mod forks;
 pub mod hand;
+mod letters;
 mod lists;
 mod questions;
 mod script;
@@ -15,10 +17,12 @@ mod tokens;
 mod trash;
 
 pub use answers::*;
+pub use breakers::*;
 pub use bytes::*;
 pub use events::*;
 pub use forks::*;
 pub use hand::{Hand, log};
+pub use letters::*;
 pub use lists::*;
 pub use questions::*;
 pub use script::*;
@@ -74,6 +78,8 @@ macro_rules! conformance {
             all_sessions_are_listed_by_id,
             what_is_owed_is_kept_until_it_is_done,
             questions_are_found_by_id_session_and_owner,
+            re_03_dead_letters_are_listed_until_they_are_taken_up_or_put_away,
+            re_02_the_newest_breaker_is_kept_whatever_order_they_come_in,
             o3_a_key_has_one_answer,
             o3_one_key_at_the_same_time_has_one_effect,
             l3_an_expired_answer_is_not_revived_by_the_clock,

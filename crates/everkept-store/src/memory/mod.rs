@@ -7,13 +7,13 @@ mod log;
 mod read;
 
 use crate::{
-    Answer, Boot, Chain, Commit, CommitFault, EventsQuery, Head, KeptAnswer, Page, PlaceQuery, Problem, QuestionsQuery, SessionsQuery,
-    Store, StoreFault, StoredEvent, Token,
+    Answer, Boot, Chain, Commit, CommitFault, EventsQuery, Head, KeptAnswer, LettersQuery, Page, PlaceQuery, Problem, QuestionsQuery,
+    SessionsQuery, Store, StoreFault, StoredEvent, Token,
 };
 use bytes::{Bytes, BytesMut};
 use everkept_core::{
-    Effect, MessageRecord, Question, QuestionId, Record, Resource, Session, SessionId, TextDigest, Thread, Timestamp, TokenId, TurnId,
-    TurnRecord,
+    AgentName, Breaker, Effect, MessageRecord, ModelName, Question, QuestionId, Record, Resource, Session, SessionId, TextDigest, Thread,
+    Timestamp, TokenId, TurnId, TurnRecord,
 };
 use log::Log;
 use std::{
@@ -47,6 +47,7 @@ struct Kept {
     blob_sessions: BTreeSet<([u8; 32], SessionId)>,
     raw: BTreeMap<(SessionId, TurnId), BytesMut>,
     tokens: BTreeMap<TokenId, Token>,
+    breakers: BTreeMap<(AgentName, Option<ModelName>), Breaker>,
 }
 
 impl MemoryStore {
@@ -128,6 +129,10 @@ impl Store for MemoryStore {
         ready(Ok(self.kept().messages(&query)))
     }
 
+    fn dead_letters(&self, query: LettersQuery) -> Answer<'_, Page<TurnRecord>> {
+        ready(Ok(self.kept().dead_letters(&query)))
+    }
+
     fn question(&self, question: QuestionId) -> Answer<'_, Option<Question>> {
         ready(Ok(self.kept().question(question)))
     }
@@ -187,6 +192,20 @@ impl Store for MemoryStore {
             held.revoked_at.get_or_insert(at);
         }
         ready(Ok(found))
+    }
+
+    fn put_breaker(&self, breaker: Breaker) -> Answer<'_, ()> {
+        let mut kept = self.kept();
+        let breaker = Breaker { probe: None, ..breaker };
+        let held = kept.breakers.entry((breaker.agent.clone(), breaker.model.clone())).or_insert_with(|| breaker.clone());
+        if breaker.version > held.version {
+            *held = breaker;
+        }
+        ready(Ok(()))
+    }
+
+    fn breakers(&self) -> Answer<'_, Vec<Breaker>> {
+        ready(Ok(self.kept().breakers.values().cloned().collect()))
     }
 
     fn pack(&self, _session: SessionId, _turn: TurnId) -> Answer<'_, ()> {

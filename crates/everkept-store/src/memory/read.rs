@@ -3,8 +3,8 @@
 //! Never a second copy: a fork reads its parent's events where they are.
 
 use super::Kept;
-use crate::{CHAIN_START, Chain, EventsQuery, Page, PlaceQuery, QuestionsQuery, SessionsQuery, StoredEvent, words::matches};
-use everkept_core::{Fold, MessageRecord, Question, QuestionId, QuestionState, Record, Session, SessionId, Timestamp, TurnRecord};
+use crate::{CHAIN_START, Chain, EventsQuery, LettersQuery, Page, PlaceQuery, QuestionsQuery, SessionsQuery, StoredEvent, words::matches};
+use everkept_core::{Fold, MessageRecord, Question, QuestionId, QuestionState, Record, Session, SessionId, Timestamp, TurnId, TurnRecord};
 use std::cmp::Reverse;
 
 /// The events `from + 1 ..= to` of the session stand in `log`; none where `to` is not beyond `from`.
@@ -131,6 +131,22 @@ impl Kept {
         page(found, query, |message| message.first_seq)
     }
 
+    pub fn dead_letters(&self, query: &LettersQuery) -> Page<TurnRecord> {
+        let there = |session: &SessionId| {
+            let held = self.sessions.get(session).filter(|held| held.deleted_at.is_none());
+            let owned = |held: &Session| query.resource.is_none() || held.resource == query.resource;
+            query.session.is_none_or(|wanted| wanted == *session) && held.is_some_and(owned)
+        };
+        let logs = self.logs.iter().filter(|(session, _)| there(session));
+        let letters = logs.flat_map(|(_, log)| log.turns.values().filter(|turn| turn.dead_letter));
+        let mut items: Vec<TurnRecord> =
+            letters.filter(|turn| query.before.is_none_or(|before| given_up(turn) < before)).cloned().collect();
+        items.sort_by_key(|turn| Reverse(given_up(turn)));
+        let has_more = items.len() > query.limit as usize;
+        items.truncate(query.limit as usize);
+        Page { items, has_more }
+    }
+
     pub fn question(&self, id: QuestionId) -> Option<Question> {
         let log = self.logs.get(self.questions.get(&id)?)?;
         log.questions.values().find(|question| question.id == id).cloned()
@@ -167,6 +183,10 @@ impl Kept {
 
 fn activity(session: &Session) -> (Timestamp, SessionId) {
     (session.updated_at, session.id)
+}
+
+fn given_up(turn: &TurnRecord) -> (Timestamp, TurnId) {
+    (turn.turn.ended_at.unwrap_or_default(), turn.turn.id)
 }
 
 /// A message of a parent as it stood at the cut.

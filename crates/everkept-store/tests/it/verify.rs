@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use everkept_core::*;
 use everkept_store::{
-    Answer, Boot, Chain, Commit, CommitFault, Damage, EventsQuery, Head, KeptAnswer, MemoryStore, Page, Place, PlaceQuery, Problem,
-    QuestionsQuery, Report, SessionsQuery, Store, StoreFault, StoredEvent, Token,
+    Answer, Boot, Chain, Commit, CommitFault, Damage, EventsQuery, Head, KeptAnswer, LettersQuery, MemoryStore, Page, Place, PlaceQuery,
+    Problem, QuestionsQuery, Report, SessionsQuery, Store, StoreFault, StoredEvent, Token,
     conformance::{Hand, block_on, log},
     verify,
 };
@@ -250,6 +250,9 @@ impl Store for Bent {
         fn messages(query: PlaceQuery) -> Vec<MessageRecord>;
         fn question(question: QuestionId) -> Option<Question>;
         fn questions(query: QuestionsQuery) -> Vec<Question>;
+        fn dead_letters(query: LettersQuery) -> Page<TurnRecord>;
+        fn put_breaker(breaker: Breaker) -> ();
+        fn breakers() -> Vec<Breaker>;
         fn owed() -> Vec<(SessionId, Vec<Effect>)>;
         fn raw(session: SessionId, turn: TurnId, from: u64) -> Bytes;
         fn blob(id: TextDigest) -> Option<Bytes>;

@@ -4,8 +4,10 @@
 
 mod agents;
 mod backup;
+mod breakers;
 mod chat;
 mod conversation;
+mod dead_letters;
 mod doctor;
 mod relay;
 mod send;
@@ -36,6 +38,8 @@ pub async fn run(data: Option<PathBuf>, command: Option<Command>) -> anyhow::Res
         Command::Send(args) => send::run(data, args).await,
         Command::Sessions(command) => sessions::run(data, command).await,
         Command::Tail(args) => tail::run(data, args).await,
+        Command::DeadLetters(args) => dead_letters::run(data, args).await,
+        Command::Breakers(listing) => breakers::run(data, listing).await,
         Command::Agents(listing) => agents::run(data, listing).await,
         Command::Token(command) => token::run(data, command).await,
         Command::Verify(args) => verify::run(data, args).await,

@@ -2,11 +2,14 @@
 //!
 //! Never: a key that is taken and does nothing.
 
+mod failing;
 mod setup;
 
 use anyhow::{Context, anyhow};
 use everkept_core::{AgentName, ModelName};
 use everkept_drivers::{Setup, Speaks, model::Api};
+pub use failing::Failing;
+use failing::{FileFailing, FileFallback};
 use serde::Deserialize;
 use setup::{FileServer, FileSetup, FileSubagent};
 use std::{collections::BTreeMap, fs, io, num::NonZeroU32, ops::Range, path::Path};
@@ -50,6 +53,7 @@ pub struct Trash {
 pub struct Agent {
     pub kind: AgentKind,
     pub model: Option<ModelName>,
+    pub failing: Failing,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -89,6 +93,8 @@ struct FileAgent {
     #[serde(default)]
     mcp_servers: BTreeMap<Spanned<String>, FileServer>,
     max_turns: Option<Spanned<NonZeroU32>>,
+    retry_prompts: Option<Spanned<u32>>,
+    fallback: Option<Spanned<Vec<Spanned<FileFallback>>>>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -190,7 +196,8 @@ impl FileAgent {
                 return Err((span, format!("{key}: {why_not}")));
             }
         }
-        let Self { system_prompt, subagents, mcp_servers, max_turns, .. } = self;
+        let Self { system_prompt, subagents, mcp_servers, max_turns, retry_prompts, fallback, .. } = self;
+        let failing = FileFailing { retry_prompts, fallback }.check()?;
         let setup = FileSetup { system_prompt, subagents, mcp_servers, max_turns };
         let kind = match protocol {
             Protocol::Demo => {
@@ -220,7 +227,7 @@ impl FileAgent {
                 }
             }
         };
-        Ok(Agent { kind, model })
+        Ok(Agent { kind, model, failing })
     }
 }
 
@@ -254,6 +261,8 @@ mod tests {
             model = "p/m"
             [agents.toy]
             protocol = "demo"
+            retry_prompts = 2
+            fallback = [{ model = "p/small" }, { agent = "work" }]
             [agents.local]
             protocol = "openai"
             base_url = "http://127.0.0.1:11434/v1"
@@ -282,6 +291,9 @@ mod tests {
             "#,
         )
         .unwrap();
+        let small = everkept_core::Fallback { agent: None, model: Some(ModelName::new("p/small").unwrap()) };
+        let work = everkept_core::Fallback { agent: Some(name("work")), model: None };
+        let failing = Failing { retry_prompts: 2, fallback: vec![small, work] };
         let reviewer = Subagent {
             description: "Reviews.".into(),
             prompt: "Review.".into(),
@@ -313,9 +325,10 @@ mod tests {
                                 setup: Setup::default(),
                             },
                             model: Some(ModelName::new("p/m").unwrap()),
+                            failing: Failing::default(),
                         },
                     ),
-                    (name("toy"), Agent { kind: AgentKind::Demo, model: None }),
+                    (name("toy"), Agent { kind: AgentKind::Demo, model: None, failing }),
                     (
                         name("local"),
                         Agent {
@@ -327,6 +340,7 @@ mod tests {
                                 system_prompt: None,
                             },
                             model: Some(ModelName::new("qwen").unwrap()),
+                            failing: Failing::default(),
                         },
                     ),
                     (
@@ -340,6 +354,7 @@ mod tests {
                                 system_prompt: Some("Be brief.".into()),
                             },
                             model: None,
+                            failing: Failing::default(),
                         },
                     ),
                     (
@@ -357,6 +372,7 @@ mod tests {
                                 },
                             },
                             model: None,
+                            failing: Failing::default(),
                         },
                     ),
                     (
@@ -369,6 +385,7 @@ mod tests {
                                 setup: Setup { mcp_servers: BTreeMap::from([("far".into(), far)]), ..Setup::default() },
                             },
                             model: None,
+                            failing: Failing::default(),
                         },
                     ),
                 ]),
@@ -401,6 +418,11 @@ mod tests {
             says(&text, "config.toml:3: agents.a.base_url: must be http:// or https://");
         }
         says("[agents.a]\nprotocol = \"openai\"\nmax_tokens = 0", "config.toml:3: ");
+        says("[agents.a]\nprotocol = \"demo\"\nretry_prompts = 11", "config.toml:3: agents.a.retry_prompts must be at most 10");
+        says("[agents.a]\nprotocol = \"demo\"\nretry_prompts = -1", "config.toml:3: ");
+        says("[agents.a]\nprotocol = \"demo\"\nfallback = [\n{}]", "config.toml:4: agents.a.fallback names neither an agent nor a model");
+        says("[agents.a]\nprotocol = \"demo\"\nfallback = [{ agent = \"\" }]", "config.toml:3: agents.a.fallback.agent: agent must be");
+        says("[agents.a]\nprotocol = \"demo\"\nfallback = [{ models = \"x\" }]", "config.toml:3: unknown field `models`");
         says("[agents.a]\nprotocol = \"demo\"\nmodel = \"\"", "config.toml:3: agents.a.model: model must be a non-empty text");
         says("default_agent = \"\"", "config.toml:1: default_agent: agent must be a non-empty text");
         says("[server]\nlisten =", "config.toml:2: ");

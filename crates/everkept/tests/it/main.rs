@@ -18,4 +18,5 @@ mod opencode;
 mod real;
 mod relay;
 mod requirements;
+mod resilience;
 mod strangers;

@@ -6,7 +6,7 @@ mod op;
 use crate::support::*;
 use everkept_core::*;
 use model::{Again, Model};
-use op::{At, Op, Word};
+use op::{At, How, Op, Word};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -261,6 +261,7 @@ impl Machine {
                 if allowed {
                     self.model.queue.pop_front();
                     self.model.running = Some(n);
+                    self.model.turns.get_mut(&n).expect("a turn").begun = true;
                 }
                 Ok(())
             }
@@ -283,6 +284,40 @@ impl Machine {
                 self.perform(end(n, how), allowed)?;
                 if allowed {
                     self.model.end(n, how);
+                }
+                Ok(())
+            }
+            Op::Fail { turn: which, how, persistent: by_policy } => {
+                let current = self.model.running.or(self.model.queue.front().copied()).unwrap_or(9);
+                let (n, by) = (which.map_or(current, |n| self.pick(n)), self.fresh());
+                let failure = match how {
+                    How::Opening { again } => not_opened(n, by, again).failure,
+                    How::Prompt(end) => TurnFailure::Prompt { end, reason: "agent_error".into(), error: failure("overloaded") },
+                };
+                let known = if by_policy { persistent() } else { known() };
+                let command = FailTurn { turn: turn(n), failure, by: turn(by), known };
+                let allowed = self.model.may_fail(n, how);
+                self.perform(Command::FailTurn(command), allowed)?;
+                if allowed {
+                    self.model.fail(n, how, by, by_policy);
+                }
+                Ok(())
+            }
+            Op::RetryLetter { turn, text: words } => {
+                let (n, by, with) = (self.pick(turn), self.fresh(), self.fresh());
+                let verdict = self.model.retry_letter(n, words);
+                self.perform(retry_letter(n, by, words.map(|words| (with, words))), verdict != Again::Refused)?;
+                if verdict == Again::Queued {
+                    self.model.try_again(n, by, None);
+                }
+                Ok(())
+            }
+            Op::DismissLetter(n) => {
+                let n = self.pick(n);
+                let allowed = alive && self.model.turns.get(&n).is_some_and(|held| held.end == Some(TurnEnd::DeadLettered));
+                self.perform(Command::DismissLetter { turn: turn(n) }, allowed)?;
+                if allowed {
+                    self.model.turns.get_mut(&n).expect("a turn").letter = false;
                 }
                 Ok(())
             }
@@ -413,6 +448,9 @@ impl Machine {
             let ended = held.end.map(TurnState::from);
             prop_assert!(ended.is_none_or(|ended| ended == entry.state), "{:?} and not {:?}", entry.state, ended);
             prop_assert_eq!(entry.agent.as_str(), &held.agent);
+            let tries = (entry.tries.opening, entry.tries.prompts, entry.tries.fallbacks);
+            prop_assert_eq!(tries, (held.opening, held.prompts, held.fallbacks), "{}", entry.id);
+            prop_assert_eq!(state.turn(turn(*n)).expect("it is there").dead_letter, held.letter, "{}", entry.id);
         }
         prop_assert_eq!(state.turns.len(), model.turns.len());
         let open = |held: &&Question| held.state == QuestionState::Open;
@@ -437,9 +475,10 @@ impl Machine {
             let Some(turn) = event.turn else { continue };
             let life = lives.get(&turn).copied();
             let next = match &event.body {
-                Body::TurnQueued(_) => {
+                Body::TurnQueued(data) => {
                     prop_assert_eq!(life, None);
-                    line.push(turn);
+                    // What a policy tries again goes on in the place of what failed.
+                    line.insert(if data.tries.is_some() { 0 } else { line.len() }, turn);
                     Life::Queued
                 }
                 Body::TurnStarted(_) => {
@@ -466,7 +505,7 @@ impl Machine {
         let running = lives.iter().find(|(_, life)| **life == Life::Running).map(|(turn, _)| *turn);
         prop_assert_eq!(running, self.live.running, "running is: began and has not ended");
         for entry in &self.live.turns {
-            let record = TurnRecord::from(entry);
+            let record = TurnRecord { dead_letter: false, ..TurnRecord::from(entry) };
             if !entry.turn.state.is_open() {
                 let held = self.ended.entry(entry.turn.id).or_insert_with(|| record.clone());
                 prop_assert_eq!(held, &record, "nothing changes after its end");
@@ -482,7 +521,9 @@ impl Machine {
         }
         let replaced = &self.live.session.replaced;
         let counting = self.live.turns.iter().filter(|entry| !self.live.session.hidden.iter().any(|hidden| hidden.turn == entry.turn.id));
-        for request in counting.filter_map(|entry| entry.turn.request_message) {
+        // What goes on with another turn shows no request of its own; that of the other may have been edited since.
+        let asks = |entry: &&TurnEntry| self.live.asked_for(entry.turn.id).is_some_and(|asked| asked.turn.continues.is_none());
+        for request in counting.filter(asks).filter_map(|entry| entry.turn.request_message) {
             let dropped = self.live.turns.iter().any(|entry| {
                 let left = [Some(REASON_DROPPED), Some(REASON_FORKED)].contains(&entry.turn.reason.as_deref());
                 entry.turn.request_message == Some(request) && left

@@ -2,7 +2,8 @@
 //!
 //! It is told orders and never sees an event. What it says of an order comes before the core is asked.
 
-use everkept_core::{IfBusy, QuestionKind, TurnEnd};
+use super::op::How;
+use everkept_core::{FailedEnd, IfBusy, QuestionKind, TurnEnd};
 use std::collections::{BTreeMap, VecDeque};
 
 #[derive(Debug, Clone, Default)]
@@ -30,6 +31,13 @@ pub struct Turn {
     pub end: Option<TurnEnd>,
     pub continues: Option<u64>,
     pub cancelling: bool,
+    pub begun: bool,
+    pub letter: bool,
+    pub opening: u32,
+    pub prompts: u32,
+    pub fallbacks: u32,
+    /// The turn it stands in for.
+    pub asked: u64,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -114,14 +122,31 @@ impl Model {
     }
 
     fn queue(&mut self, turn: u64, place: Option<usize>, agent: String, continues: Option<u64>) {
+        self.make(turn, place, agent, continues);
+        self.queue.push_back(turn);
+    }
+
+    fn make(&mut self, turn: u64, place: Option<usize>, agent: String, continues: Option<u64>) -> &mut Turn {
         self.settle_revert();
         let place = place.unwrap_or_else(|| {
             self.places.push(Place::default());
             self.places.len() - 1
         });
         self.places[place].attempts.push(turn);
-        self.turns.insert(turn, Turn { place, agent, end: None, continues, cancelling: false });
-        self.queue.push_back(turn);
+        let made = Turn {
+            place,
+            agent,
+            end: None,
+            continues,
+            cancelling: false,
+            begun: false,
+            letter: false,
+            opening: 0,
+            prompts: 0,
+            fallbacks: 0,
+            asked: turn,
+        };
+        self.turns.entry(turn).or_insert(made)
     }
 
     fn settle_revert(&mut self) {
@@ -139,7 +164,9 @@ impl Model {
     pub fn end(&mut self, turn: u64, end: TurnEnd) {
         self.queue.retain(|queued| *queued != turn);
         self.running = self.running.filter(|running| *running != turn);
-        self.turns.get_mut(&turn).expect("a turn").end = Some(end);
+        let held = self.turns.get_mut(&turn).expect("a turn");
+        held.end = Some(end);
+        held.letter = end == TurnEnd::DeadLettered;
         for question in self.questions.values_mut().filter(|question| question.turn == turn) {
             question.open = false;
         }
@@ -182,7 +209,8 @@ impl Model {
     pub fn try_again(&mut self, turn: u64, by: u64, agent: Option<&str>) {
         let latest = self.latest(turn);
         self.withdraw_review(latest);
-        let held = self.turns[&latest].clone();
+        self.turns.get_mut(&latest).expect("a turn").letter = false;
+        let held = self.turns[&self.turns[&latest].asked].clone();
         let agent = agent.map_or(held.agent, str::to_owned);
         self.queue(by, Some(held.place), agent, held.continues);
     }
@@ -202,7 +230,8 @@ impl Model {
 
     pub fn carry_on(&mut self, turn: u64, by: u64, agent: Option<&str>) {
         self.withdraw_review(turn);
-        let agent = agent.map_or(self.turns[&turn].agent.clone(), str::to_owned);
+        let asked = self.turns[&turn].asked;
+        let agent = agent.map_or(self.turns[&asked].agent.clone(), str::to_owned);
         self.queue(by, None, agent, Some(turn));
     }
 
@@ -247,6 +276,62 @@ impl Model {
         !self.deleted && self.running.is_none() && self.queue.front() == Some(&turn)
     }
 
+    pub fn may_fail(&self, turn: u64, how: How) -> bool {
+        let Some(held) = self.turns.get(&turn) else { return false };
+        let begun = matches!(how, How::Prompt(_));
+        held.end.is_none() && (held.cancelling || held.begun == begun)
+    }
+
+    pub fn fail(&mut self, turn: u64, how: How, by: u64, by_policy: bool) {
+        let held = self.turns[&turn].clone();
+        if held.cancelling {
+            return self.end(turn, TurnEnd::Cancelled);
+        }
+        let again = matches!(how, How::Opening { again: true });
+        if again && held.opening < 4 {
+            self.turns.get_mut(&turn).expect("a turn").opening += 1;
+            return;
+        }
+        // `demo` tries twice, then another model, passes over an agent that is gone, then asks `coder`.
+        let listed = by_policy && !self.deleted;
+        let retries = listed && held.begun && held.agent == "demo" && held.prompts < 1;
+        let next = match (listed && self.turns[&held.asked].agent == "demo", held.fallbacks) {
+            (true, 0) => Some((1, "demo")),
+            (true, 1) => Some((3, "coder")),
+            _ => None,
+        };
+        let end = match how {
+            _ if !retries && next.is_none() && (again || held.prompts > 0 || held.fallbacks > 0) => TurnEnd::DeadLettered,
+            How::Opening { .. } | How::Prompt(FailedEnd::Failed) => TurnEnd::Failed,
+            How::Prompt(FailedEnd::TimedOut) => TurnEnd::TimedOut,
+        };
+        self.end(turn, end);
+        let made = if retries {
+            let made = self.make(by, Some(held.place), held.agent, held.continues);
+            (made.prompts, made.fallbacks) = (held.prompts + 1, held.fallbacks);
+            made
+        } else if let Some((fallbacks, agent)) = next {
+            let made = self.make(by, Some(held.place), agent.to_owned(), Some(turn));
+            made.fallbacks = fallbacks;
+            made
+        } else {
+            return;
+        };
+        made.asked = if made.fallbacks > 0 { held.asked } else { by };
+        self.queue.push_front(by);
+    }
+
+    pub fn retry_letter(&self, turn: u64, text: Option<&str>) -> Again {
+        let Some(held) = self.turns.get(&turn).filter(|_| !self.deleted) else { return Again::Refused };
+        if !held.letter {
+            let taken_up = held.end == Some(TurnEnd::DeadLettered) && self.latest(turn) != turn;
+            return if taken_up { Again::AlreadyUnderWay } else { Again::Refused };
+        }
+        let editable = text.is_none_or(|text| !text.is_empty() && self.turns[&held.asked].continues.is_none());
+        let allowed = editable && !self.archived && self.shown(held.place);
+        if allowed { Again::Queued } else { Again::Refused }
+    }
+
     pub fn settle(&mut self, review: u64) {
         let Some(turn) = self.running else { return };
         let cancelling = self.turns[&turn].cancelling;
@@ -287,6 +372,7 @@ impl Model {
             child.take_back(waiting);
         }
         child.settle_revert();
+        child.turns.values_mut().for_each(|turn| turn.letter = false);
         child.questions.clear();
         child.rules.clear();
         child.archived = false;

@@ -75,6 +75,17 @@ pub enum Op {
         turn: Option<usize>,
         end: TurnEnd,
     },
+    /// The one that runs, the first that waits, or any turn.
+    Fail {
+        turn: Option<usize>,
+        how: How,
+        persistent: bool,
+    },
+    RetryLetter {
+        turn: usize,
+        text: Option<&'static str>,
+    },
+    DismissLetter(usize),
     Settle,
     /// Everything in memory is lost.
     Crash,
@@ -89,6 +100,12 @@ pub enum Op {
 pub struct Choice {
     pub agent: Option<&'static str>,
     pub model: Option<&'static str>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub enum How {
+    Opening { again: bool },
+    Prompt(FailedEnd),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -145,6 +162,13 @@ fn op() -> impl Strategy<Value = Op> {
             TurnEnd::DeadLettered,
         ])
     };
+    let how = select(vec![
+        How::Opening { again: true },
+        How::Opening { again: false },
+        How::Prompt(FailedEnd::Failed),
+        How::Prompt(FailedEnd::TimedOut),
+    ]);
+    let fail = (running(), how, any::<bool>()).prop_map(|(turn, how, persistent)| Op::Fail { turn, how, persistent });
     let again = move || (turn(), choice());
     let submit =
         (prop::bool::weighted(0.1), texts(), prop::bool::weighted(0.05), choice(), prop::option::weighted(0.15, sessions()), busy())
@@ -179,6 +203,9 @@ fn op() -> impl Strategy<Value = Op> {
         16 => begin.prop_map(|(turn, agent_session, because)| Op::Begin { turn, agent_session, because }),
         14 => (running(), prop::collection::vec(word(), 1..5)).prop_map(|(turn, said)| Op::Hear { turn, said }),
         12 => (running(), end()).prop_map(|(turn, end)| Op::End { turn, end }),
+        12 => fail,
+        3 => (turn(), prop::option::of(texts())).prop_map(|(turn, text)| Op::RetryLetter { turn, text }),
+        2 => turn().prop_map(Op::DismissLetter),
         1 => Just(Op::Settle),
         3 => Just(Op::Crash),
         5 => (at, prop::bool::weighted(0.3)).prop_map(|(at, follow)| Op::Fork { at, follow }),

@@ -107,6 +107,7 @@ fn is_of_a_start_or_stop(place: Failpoint) -> bool {
         | Failpoint::RunTurn
         | Failpoint::OpenAgent
         | Failpoint::AgentOpened
+        | Failpoint::KeepBreaker
         | Failpoint::SetModel
         | Failpoint::Prompt
         | Failpoint::Prompted
@@ -323,7 +324,7 @@ async fn orders_are_obeyed(server: &Server, place: Failpoint, session: Option<Se
     match (state, place) {
         (TurnState::Cancelled | TurnState::Completed | TurnState::Failed, _) => Ok(()),
         // It was over when the cancel came.
-        (TurnState::Interrupted, Failpoint::Taken) => Ok(()),
+        (TurnState::Interrupted, Failpoint::Taken) | (TurnState::DeadLettered, _) => Ok(()),
         other => Err(format!("a cancelled turn ends as {other:?}")),
     }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 /// `checkpoint` and `backup` are about the disk alone.
 pub const NAMES: &[&str] = &[
     "create", "turn", "stream", "queue", "cancel", "fork", "clear", "revert", "question", "thread", "packing", "trash", "purge", "boot",
-    "tokens", "again", "record", "models", "odd", "idle", "killed", "stopped",
+    "tokens", "again", "record", "give_up", "models", "odd", "idle", "killed", "stopped",
 ];
 
 pub async fn play(script: &str, server: &Server) -> Scripted {

@@ -3,7 +3,7 @@
 //! Never: a check. What has to hold after a cut holds after each of them.
 
 use super::server::{Ended, KEEP_TRASH, Note, Request, Scripted, Server, What};
-use crate::world::{history, turn_of};
+use crate::world::{history, name, turn_of};
 use everkept_core::*;
 use everkept_engine::*;
 use everkept_store::{Store, Token};
@@ -24,7 +24,7 @@ macro_rules! scenarios {
 
 scenarios! {
     create, turn, stream, queue, cancel, fork, clear, revert, question, thread, packing, checkpoint, trash, purge, backup, boot, tokens,
-    again, record, migration,
+    again, record, give_up, migration,
 }
 
 async fn start(server: &Server) -> Scripted<SessionId> {
@@ -85,6 +85,23 @@ async fn cancel(server: &Server) -> Scripted {
         other => panic!("{other:?}"),
     };
     server.ended(retried).await?;
+    Ok(())
+}
+
+/// A turn whose agent never starts: it is tried again, given up, taken up with another request, given up and put away.
+async fn give_up(server: &Server) -> Scripted {
+    let session = start(server).await?;
+    let to_stubborn = NewTurn { agent: Some(name("stubborn")), ..turn_of("build") };
+    let first = server.submit_new(session, "build", to_stubborn).await?;
+    server.ended(first).await?;
+    let input = Some(vec![PartIn::Text("build less".into())]);
+    let second = match server.order("take up", session, Order::RetryLetter { turn: first, input }).await? {
+        Reply::Turn(turn) => turn.id,
+        other => panic!("{other:?}"),
+    };
+    server.ended(second).await?;
+    server.order("put away", session, Order::DismissLetter { turn: second }).await?;
+    server.talk(session, "go on").await?;
     Ok(())
 }
 

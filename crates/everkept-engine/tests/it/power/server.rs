@@ -8,7 +8,7 @@ use super::vfs::Mounted;
 use crate::world::{admin, keyed, name};
 use bytes::Bytes;
 use everkept_agent::demo::{DemoAgent, DemoMemory};
-use everkept_agent::{Agent, AgentFault, BoxFuture, Connection, ORDER_QUEUE, Open, Opened};
+use everkept_agent::{Abilities, Agent, AgentFault, AgentFaultKind, BoxFuture, Connection, ORDER_QUEUE, Open, Opened};
 use everkept_core::*;
 use everkept_engine::*;
 use everkept_store::{Problem, Store, StoreFault, Token};
@@ -168,6 +168,20 @@ impl From<StoreFault> for Ended {
     }
 }
 
+/// Never starts, and may the next time.
+struct Stubborn;
+
+impl Agent for Stubborn {
+    fn abilities(&self) -> Abilities {
+        Abilities { resume: true, fork: false, cancel: true, ask_permission: false, set_model: false, report_usage: false, remember: true }
+    }
+
+    fn open(&self, _: Open) -> BoxFuture<Result<Opened, AgentFault>> {
+        let (doing, message) = ("starting".into(), "it ended at once".into());
+        Box::pin(async { Err(AgentFault { kind: AgentFaultKind::Exited, doing, message, retryable: true, may_have_happened: false }) })
+    }
+}
+
 pub type Scripted<T = ()> = Result<T, Ended>;
 
 impl Server {
@@ -184,7 +198,8 @@ impl Server {
         let runtime = Runtime { clock: world.clone(), ids: world, spawner: tasks.clone(), failpoints: self.beside.failpoints.clone() };
         let mut agents = self.beside.agents.clone();
         agents.insert(name("demo"), demo(&self.witness));
-        let watched = |agent| AgentEntry { agent: Arc::new(Watched { agent, witness: self.witness.clone() }), model: None };
+        agents.insert(name("stubborn"), Arc::new(Stubborn));
+        let watched = |agent| AgentEntry::new(Arc::new(Watched { agent, witness: self.witness.clone() }), None);
         let parts = Parts {
             store: store.clone(),
             agents: agents.into_iter().map(|(name, agent)| (name, watched(agent))).collect(),

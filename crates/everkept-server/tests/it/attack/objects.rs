@@ -19,8 +19,8 @@ pub struct Things {
     pub resource: String,
     pub thread: String,
     pub ses: String,
-    /// Completed, failed, waiting for an answer, queued.
-    pub turns: [String; 4],
+    /// Completed, failed, waiting for an answer, queued, given up.
+    pub turns: [String; 5],
     /// Open, and answered with a rule.
     pub questions: [String; 2],
     pub blob: String,
@@ -36,7 +36,7 @@ impl Things {
             resource: resource.into(),
             thread: "no-such-thread".into(),
             ses: SessionId(nothing).to_string(),
-            turns: [(); 4].map(|()| turn.clone()),
+            turns: [(); 5].map(|()| turn.clone()),
             questions: [(); 2].map(|()| question.clone()),
             blob: digest_of("nothing").to_string(),
             tok: TokenId(nothing).to_string(),
@@ -75,6 +75,10 @@ impl Things {
             line.as_client(credential, "POST", &format!("/api/questions/{rule}/answer"), Some(&json!({ "option": "allow_always" }))).await;
         assert_eq!(answered.status, 200, "{}", answered.text());
         house.ended(&allowed).await;
+        let body = json!({ "input": format!("!fail {marker}"), "agent": "other" });
+        let given_up = line.as_client(credential, "POST", &turns, Some(&body)).await.json();
+        house.ended(&id(&given_up)).await;
+        let letter = dead_letter(line, credential, completed["session"].as_str().unwrap()).await;
         let body = json!({ "input": format!("!ask {marker}") });
         let waiting = line.as_client(credential, "POST", &turns, Some(&body)).await.json();
         let open = open_question(line, credential, &ses).await;
@@ -85,7 +89,7 @@ impl Things {
             resource: owner.into(),
             thread: thread.into(),
             ses,
-            turns: [id(&completed), failed, id(&waiting), id(&queued)],
+            turns: [id(&completed), failed, id(&waiting), id(&queued), letter],
             questions: [open, rule],
             blob: digest_of(&text).to_string(),
             tok: String::new(),
@@ -102,6 +106,7 @@ impl Things {
             ("{failed_trn}", &self.turns[1]),
             ("{waiting_trn}", &self.turns[2]),
             ("{queued_trn}", &self.turns[3]),
+            ("{letter_trn}", &self.turns[4]),
             ("{qst}", &self.questions[0]),
             ("{rule}", &self.questions[1]),
             ("{id}", &self.blob),
@@ -127,6 +132,17 @@ async fn open_question(line: &mut Line, credential: &str, session: &str) -> Stri
         tokio::task::yield_now().await;
     }
     panic!("no question is asked");
+}
+
+async fn dead_letter(line: &mut Line, credential: &str, session: &str) -> String {
+    for _ in 0..10_000 {
+        let letters = line.as_client(credential, "GET", &format!("/api/dead-letters?session={session}"), None).await.json();
+        if let Some(letter) = letters["items"][0]["turn"]["id"].as_str() {
+            return letter.to_owned();
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("no turn is given up")
 }
 
 /// One way of asking a route about a thing: everything may name one.
@@ -230,6 +246,13 @@ pub fn asks(method: &str, path: &str) -> Vec<Ask> {
         ("POST", "/api/turns/{trn}/retry") => one(ask("POST", "/api/turns/{failed_trn}/retry", "", 202)),
         ("POST", "/api/turns/{trn}/redo") => one(ask("POST", "/api/turns/{trn}/redo", "", 202)),
         ("POST", "/api/turns/{trn}/continue") => one(ask("POST", "/api/turns/{trn}/continue", "", 202)),
+        ("GET", "/api/dead-letters") => vec![
+            list("/api/dead-letters"),
+            list("/api/dead-letters?resource={resource}"),
+            ask("GET", "/api/dead-letters?session={ses}", "", 200),
+        ],
+        ("POST", "/api/dead-letters/{trn}/retry") => one(ask("POST", "/api/dead-letters/{letter_trn}/retry", r#"{"input":"y"}"#, 202)),
+        ("DELETE", "/api/dead-letters/{trn}") => one(ask("DELETE", "/api/dead-letters/{letter_trn}", "", 204)),
         ("GET", "/api/questions") => {
             vec![list("/api/questions"), list("/api/questions?resource={resource}"), ask("GET", "/api/questions?session={ses}", "", 200)]
         }
@@ -251,7 +274,11 @@ pub fn asks(method: &str, path: &str) -> Vec<Ask> {
             ..ask("POST", "/v1/chat/completions", r#"{"model":"demo","messages":[{"role":"user","content":"x"}]}"#, 200)
         }),
         // Nobody's things: the caller's own and the server's.
-        ("GET", "/agents/connect" | "/api/feed" | "/api/agents" | "/api/health" | "/api/openapi.json" | "/api/tokens" | "/v1/models")
+        (
+            "GET",
+            "/agents/connect" | "/api/feed" | "/api/agents" | "/api/breakers" | "/api/health" | "/api/openapi.json" | "/api/tokens"
+            | "/v1/models",
+        )
         | ("POST", "/api/tokens")
         | ("GET", "/" | "/app.js" | "/style.css" | "/login" | "/login.js")
         | ("POST", "/login") => Vec::new(),

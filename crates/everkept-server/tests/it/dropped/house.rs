@@ -7,7 +7,7 @@ use super::rows::Things;
 use crate::line::{Answer, PORT, answer};
 use everkept_agent::BoxFuture;
 use everkept_agent::demo::{DemoAgent, MemoryInRam};
-use everkept_core::{AgentName, SessionId, Timestamp};
+use everkept_core::{AgentName, Fallback, ModelName, SessionId, Timestamp};
 use everkept_engine::*;
 use everkept_server::{BODY_LIMIT, Server, create_token};
 use everkept_store::{EventsQuery, FaultyStore, Store, decode, verify};
@@ -159,7 +159,9 @@ impl House {
             let count = AtomicU64::new(0);
             let ids = Arc::new(move || format!("{name}-{}", count.fetch_add(1, SeqCst) + 1));
             let agent = Arc::new(DemoAgent::new(Arc::new(MemoryInRam::default()), ids));
-            agents.insert(AgentName::new(name).unwrap(), AgentEntry { agent, model: None });
+            let next = (name == "other").then(|| Fallback { agent: None, model: Some(ModelName::new("other/small").unwrap()) });
+            let entry = AgentEntry { fallback: next.into_iter().collect(), ..AgentEntry::new(agent, None) };
+            agents.insert(AgentName::new(name).unwrap(), entry);
         }
         let store = Arc::new(FaultyStore::default());
         let parts = Parts {
@@ -286,6 +288,17 @@ impl House {
     pub async fn ended(&self, turn: &str) {
         let caller = Caller { access: Access::All, principal: "test".into() };
         tokio::time::timeout(LONG, self.engine.wait_turn(&caller, turn.parse().unwrap())).await.unwrap().unwrap();
+    }
+
+    /// The newest one, once there is one.
+    pub async fn dead_letter(&self) -> String {
+        loop {
+            let letters = self.as_admin("GET", "/api/dead-letters?limit=1", "").await.json();
+            if let Some(letter) = letters["items"][0]["turn"]["id"].as_str() {
+                return letter.to_owned();
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// The question that waits in the session, once the agent has asked it.

@@ -14,6 +14,7 @@ pub struct Things {
     pub ses: String,
     pub completed: String,
     pub failed: String,
+    pub letter: String,
     pub rule: String,
     /// A turn that waits for an answer, and one behind it.
     pub waiting: String,
@@ -36,6 +37,9 @@ impl Things {
         let (completed, ses) = house.turn("t", &json!({ "input": file })).await;
         house.ended(&completed).await;
         let (failed, _) = house.told("t", "!fail").await;
+        let (given_up, _) = house.turn("dead", &json!({ "input": "!fail", "agent": "other" })).await;
+        house.ended(&given_up).await;
+        let letter = house.dead_letter().await;
         let (allowed, _) = house.turn("t", &json!({ "input": "!ask always" })).await;
         let rule = house.open_question(&ses).await;
         let answered = house.as_admin("POST", &format!("/api/questions/{rule}/answer"), r#"{"option":"allow_always"}"#).await;
@@ -53,7 +57,7 @@ impl Things {
         let (_, secret) = create_token(&house.engine, "relay", Some("far".into()), None).await.unwrap();
         let relay_header = super::house::bearer(&secret);
         let token = token.id.to_string();
-        Things { ses, completed, failed, rule, waiting, question, queued, trashed, reverted, token, token_header, relay_header }
+        Things { ses, completed, failed, letter, rule, waiting, question, queued, trashed, reverted, token, token_header, relay_header }
     }
 
     pub fn fill(&self, template: &str) -> String {
@@ -62,6 +66,7 @@ impl Things {
             ("{ses}", &self.ses),
             ("{completed}", &self.completed),
             ("{failed}", &self.failed),
+            ("{letter}", &self.letter),
             ("{rule}", &self.rule),
             ("{waiting}", &self.waiting),
             ("{question}", &self.question),
@@ -149,6 +154,8 @@ pub const ROWS: &[Row] = &[
     read("/api/sessions/{ses}/export", "/api/sessions/{ses}/export?format=markdown"),
     read("/api/sessions/{ses}/raw", "/api/sessions/{ses}/raw?turn={completed}"),
     read("/api/turns/{trn}", "/api/turns/{completed}"),
+    read("/api/breakers", "/api/breakers"),
+    read("/api/dead-letters", "/api/dead-letters?limit=1"),
     read("/api/questions", "/api/questions"),
     read("/api/questions/{qst}", "/api/questions/{question}"),
     read("/api/threads/{resource}", "/api/threads/ann?count=true"),
@@ -169,6 +176,8 @@ pub const ROWS: &[Row] = &[
     write("DELETE", "/api/turns/{trn}", "/api/turns/{queued}", ""),
     write("POST", "/api/turns/{trn}/cancel", "/api/turns/{waiting}/cancel", ""),
     write("POST", "/api/turns/{trn}/retry", "/api/turns/{failed}/retry", ""),
+    write("POST", "/api/dead-letters/{trn}/retry", "/api/dead-letters/{letter}/retry", r#"{"input":"less"}"#),
+    write("DELETE", "/api/dead-letters/{trn}", "/api/dead-letters/{letter}", ""),
     write("POST", "/api/turns/{trn}/redo", "/api/turns/{completed}/redo", ""),
     write("POST", "/api/turns/{trn}/continue", "/api/turns/{completed}/continue", ""),
     write("POST", "/api/questions/{qst}/answer", "/api/questions/{question}/answer", r#"{"option":"allow_once"}"#),

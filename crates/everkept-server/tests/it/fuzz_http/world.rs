@@ -6,7 +6,7 @@ use super::generate::Seen;
 use crate::line::{Line, PORT};
 use everkept_agent::BoxFuture;
 use everkept_agent::demo::{DemoAgent, MemoryInRam};
-use everkept_core::{AgentName, ModelName};
+use everkept_core::{AgentName, Fallback, ModelName};
 use everkept_engine::{AgentEntry, Engine, Ids, Parts, Runtime, Settings, Spawner, Stop, TokioRuntime};
 use everkept_server::{Server, create_token, login_link};
 use everkept_store::verify;
@@ -82,7 +82,9 @@ impl World {
             let count = AtomicU64::new(0);
             let ids = Arc::new(move || format!("{name}-{}", count.fetch_add(1, SeqCst) + 1));
             let agent = Arc::new(DemoAgent::new(Arc::new(MemoryInRam::default()), ids));
-            agents.insert(AgentName::new(name).unwrap(), AgentEntry { agent, model: model.map(|model| ModelName::new(model).unwrap()) });
+            let next = model.map(|_| Fallback { agent: None, model: Some(ModelName::new("other/small").unwrap()) });
+            let entry = AgentEntry::new(agent, model.map(|model| ModelName::new(model).unwrap()));
+            agents.insert(AgentName::new(name).unwrap(), AgentEntry { fallback: next.into_iter().collect(), ..entry });
         }
         let default_agent = AgentName::new("demo").unwrap();
         let engine = Engine::start(Parts { store: store.clone(), agents, default_agent, runtime, settings }).await.unwrap();
@@ -103,7 +105,7 @@ impl World {
         }
     }
 
-    /// A session with a rule, a failed turn, one that waits and one behind it, and one that was reverted, so that requests find something in every state.
+    /// A session with a rule, a failed turn, a dead letter, one that waits and one behind it, and one that was reverted, so that requests find something in every state.
     pub async fn plant(&mut self, number: u64, seen: &mut Seen) {
         let (admin, thread) = (self.callers[0].0.clone(), format!("/api/threads/ann/planted-{number}"));
         for input in ["!ask always", "", "!fail", "!ask now", "later"] {
@@ -121,6 +123,10 @@ impl World {
             self.settle().await;
         }
         seen.learn(&self.line.as_client(&admin, "GET", &thread, None).await.json());
+        let fails = json!({ "input": "!fail", "agent": "other" });
+        self.line.as_client(&admin, "POST", &format!("{thread}-dead/turns"), Some(&fails)).await;
+        self.settle().await;
+        seen.learn(&self.line.as_client(&admin, "GET", "/api/dead-letters?limit=1", None).await.json());
         let hello = json!({ "input": "hello" });
         let turn = self.line.as_client(&admin, "POST", &format!("{thread}-reverted/turns"), Some(&hello)).await.json();
         self.settle().await;

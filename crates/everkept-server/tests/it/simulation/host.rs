@@ -68,7 +68,7 @@ async fn start(house: &Arc<House>, memory: Arc<MemoryInRam>, runtime: Runtime) -
         max_agents: 3,
         ..Settings::new(house.directory.join("work"))
     };
-    let agents = BTreeMap::from([(name.clone(), AgentEntry { agent: watched, model: None })]);
+    let agents = BTreeMap::from([(name.clone(), AgentEntry::new(watched, None))]);
     let engine =
         Engine::start(Parts { store, agents, default_agent: name, runtime, settings }).await.expect("a database that opened boots");
     let hash = secret_hash(SECRET);
