@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     let task = args.next().unwrap_or_default();
     if task == "keeper" {
-        return everkept_drivers::keeper::run(args.skip_while(|arg| arg == "--").collect());
+        return everkept_drivers::keeper::run(args.collect());
     }
     let args: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
     let result = match task.to_str() {

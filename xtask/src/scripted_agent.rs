@@ -175,6 +175,7 @@ struct Turn<'a> {
 
 impl Turn<'_> {
     fn answer(mut self, prompt: &str) -> Result<Value> {
+        end_server_later(prompt);
         let (directives, rest): (Vec<_>, Vec<_>) = prompt.split_whitespace().partition(|word| word.starts_with('!'));
         let has = |name: &str| directives.contains(&name);
         let slow = directives.iter().find_map(|word| word.strip_prefix("!slow:")?.parse().ok());
@@ -318,10 +319,42 @@ fn lines(file: &Path) -> usize {
 
 /// The pid is read now, because servers come and go while an agent's environment stays.
 fn kill_server() -> Result<()> {
+    signal_server(Signal::SIGKILL)
+}
+
+fn signal_server(signal: Signal) -> Result<()> {
     let file = std::env::var_os("SCRIPTED_SERVER_PID_FILE").context("SCRIPTED_SERVER_PID_FILE is not set")?;
     let pid = fs::read_to_string(file)?.trim().parse().context("reading the server's pid")?;
-    kill(Pid::from_raw(pid), Signal::SIGKILL)?;
+    kill(Pid::from_raw(pid), signal)?;
     Ok(())
+}
+
+/// How many more lines are said before the server is ended, how, and after which pause.
+static SERVER_ENDS: Mutex<Option<(u64, Signal, Duration)>> = Mutex::new(None);
+
+/// `!server:KILL:3:50` kills the server 50 ms after the third line that is said from now on, and `!server:TERM:3:50`
+/// tells it to terminate; without the pause, that line may be anywhere on its way. A line of `ends.log` says that it will
+/// be, before anybody can hear of it otherwise.
+pub fn end_server_later(prompt: &str) {
+    let ends = prompt.split_whitespace().find_map(|word| {
+        let (signal, when) = word.strip_prefix("!server:")?.split_once(':')?;
+        let (lines, pause) = when.split_once(':')?;
+        let signal = if signal == "TERM" { Signal::SIGTERM } else { Signal::SIGKILL };
+        Some((lines.parse().ok()?, signal, Duration::from_millis(pause.parse().ok()?)))
+    });
+    *SERVER_ENDS.lock().expect("no one panics with it") = ends;
+}
+
+fn end_server_now() -> Option<(Signal, Duration)> {
+    let mut ends = SERVER_ENDS.lock().expect("no one panics with it");
+    let (lines, signal, pause) = (*ends)?;
+    *ends = lines.checked_sub(1).filter(|left| *left > 0).map(|left| (left, signal, pause));
+    if ends.is_some() {
+        return None;
+    }
+    let folder = std::env::var_os("SCRIPTED_DIR").expect("no agent starts without");
+    append(&PathBuf::from(folder).join("ends.log"), &format!("{signal}\n")).expect("files can be written");
+    Some((signal, pause))
 }
 
 /// One file per session, one line per prompt it saw.
@@ -410,11 +443,23 @@ pub fn say(message: &Value) {
     write(message.to_string().as_bytes());
 }
 
-/// One line. Nobody listens any more: then there is nothing left to do.
+/// One line. Nobody listens any more: then there is nothing left to do. With `SCRIPTED_WRITTEN` all that a process says is
+/// in `PID.written` beside its sessions, before anybody can hear it.
 pub fn write(line: &[u8]) {
     let mut out = io::stdout().lock();
     let end: &[u8] = if line.ends_with(b"\n") { b"" } else { b"\n" };
-    if out.write_all(&[line, end].concat()).and_then(|()| out.flush()).is_err() {
+    let line = [line, end].concat();
+    if let (Some(folder), true) = (std::env::var_os("SCRIPTED_DIR"), std::env::var_os("SCRIPTED_WRITTEN").is_some()) {
+        let file = PathBuf::from(folder).join(format!("{}.written", std::process::id()));
+        let kept = OpenOptions::new().create(true).append(true).open(file).and_then(|mut file| file.write_all(&line));
+        kept.expect("what is said can be kept");
+    }
+    let server_ends = end_server_now();
+    if out.write_all(&line).and_then(|()| out.flush()).is_err() {
         exit(1);
+    }
+    if let Some((signal, pause)) = server_ends {
+        thread::sleep(pause);
+        signal_server(signal).expect("there is a server to end");
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! Never: more of the protocol than its driver speaks.
 
-use crate::scripted_agent::{append, say, write};
+use crate::scripted_agent::{append, end_server_later, say, write};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::{
@@ -178,8 +178,10 @@ impl Agent {
         append(&self.folder.join("prompts.log"), &format!("{logged}\n"))?;
         append(&self.file(&session), &format!("{id}\n"))?;
         let number = fs::read_to_string(self.file(&session))?.lines().count();
+        end_server_later(prompt);
         repeat(id, prompt);
         Turn { agent: self, number, said: RefCell::default() }.answer(&words);
+        end_server_later("");
         self.receipt(id, "completed");
         if words.contains(&"!own") {
             self.begin_by_itself(queued);

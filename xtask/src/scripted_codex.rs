@@ -4,7 +4,7 @@
 //! `!ask`, `!edit`, `!think`, `!long`, `!fail`, `!crash`, `!garbage`. `!early` tells of a turn before it answers for it.
 //! Never: more of the protocol than its driver speaks.
 
-use crate::scripted_agent::{Sessions, append, say, write};
+use crate::scripted_agent::{Sessions, append, end_server_later, say, write};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::{
@@ -118,6 +118,7 @@ impl Agent {
         let prompt = params["input"].as_array().into_iter().flatten().rev().find_map(|part| part["text"].as_str()).unwrap_or_default();
         let number = self.sessions.see(&thread, prompt)?;
         append(&self.taken_file(&thread), &format!("{}\n", params["clientUserMessageId"].as_str().unwrap_or_default()))?;
+        end_server_later(prompt);
         let turn = Turn { agent: self.clone(), thread, id: format!("turn-{number}"), number };
         let early = prompt.split_whitespace().any(|word| word == "!early");
         if early {
