@@ -1,6 +1,6 @@
 //! What an agent writes, read by the ACP driver out of a real process.
 //!
-//! The agent is this program again: it answers what opens a session, and once it is prompted it says the bytes of the
+//! The agent is this program again, and so is its keeper: it answers what opens a session, and once it is prompted it says the bytes of the
 //! input, in pieces, each only when the one before it has been taken out of the pipe.
 //! Never: a byte that is not handed over, or anything else heard because the bytes came in other pieces.
 
@@ -17,6 +17,8 @@ use std::{
     sync::LazyLock,
 };
 
+/// What this program is called with to be the agent's keeper.
+pub const KEEPER: &str = "keeper";
 /// Names the file that says what an agent says.
 pub const SCRIPT: &str = "EVERKEPT_FUZZ_SCRIPT";
 
@@ -57,7 +59,9 @@ async fn talk(opened: bool, piece: usize, said: &[u8]) -> Result<Heard, AgentFau
     write_script(opened, piece, said);
     let program = std::env::current_exe().expect("this program has a path");
     let env = BTreeMap::from([(SCRIPT.to_owned(), FILE.display().to_string())]);
-    let agent = Program { name: "fuzz".into(), command: vec!["fuzz".into()], env, keeper: Keeper { program, args: Vec::new() } };
+    let command = vec![program.display().to_string()];
+    let keeper = Keeper { program, args: vec![KEEPER.to_owned()], holds: None };
+    let agent = Program { name: "fuzz".into(), command, env, keeper };
     let open = Open { directory: directory().to_owned(), session: OpenSession::New, model: None };
     let mut agent = AcpAgent::new(agent, BTreeMap::new()).open(open).await?;
     let prompt =

@@ -44,12 +44,18 @@ fuzz_target!(init: choose(), |bytes: &[u8]| CHOSEN.get().expect("it is chosen be
 
 /// `list` prints the names of all targets; as an agent, the program only says what the target `acp` wrote down for it.
 fn choose() {
+    // An agent that is gone is written to all the same; a program of Rust's own would be told by an error.
+    signal_hook::flag::register(signal_hook::consts::SIGPIPE, Default::default()).expect("a signal can be taken");
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|first| first == acp::KEEPER) {
+        // Its code is the agent's, which nobody asks for.
+        _ = everkept_drivers::keeper::run(args.collect());
+        std::process::exit(0);
+    }
     if let Some(script) = std::env::var_os(acp::SCRIPT) {
         acp::play(script.as_ref());
         std::process::exit(0);
     }
-    // An agent that is gone is written to all the same; a program of Rust's own would be told by an error.
-    signal_hook::flag::register(signal_hook::consts::SIGPIPE, Default::default()).expect("a signal can be taken");
     let name = std::env::var("EVERKEPT_FUZZ").unwrap_or_default();
     if name == "list" {
         TARGETS.iter().for_each(|(name, _)| println!("{name}"));

@@ -35,6 +35,11 @@ pub trait Agent: Send + Sync {
     ///
     /// Dropping the future gives up and leaves nothing running.
     fn open(&self, open: Open) -> BoxFuture<Result<Opened, AgentFault>>;
+
+    /// What is left of a turn that an earlier server gave to this agent and saw no end of. Told once.
+    fn left_of(&self, _turn: TurnId) -> BoxFuture<Left> {
+        Box::pin(async { Left::Nothing })
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +99,21 @@ pub struct Opened {
     pub connection: Connection,
 }
 
+/// What an earlier server left of a turn.
+pub enum Left {
+    Nothing,
+    /// The agent outlived its server, and cannot be gone on with; why.
+    Lost(String),
+    Running(Held),
+}
+
+/// An agent that outlived the server before this one and answers on.
+pub struct Held {
+    /// Goes on where that server was, given how many bytes are kept of the turn: what comes after them is said, as if
+    /// that server had never gone, and orders are taken once it is.
+    pub go_on: Box<dyn FnOnce(u64) -> Connection + Send>,
+}
+
 /// The two ends of a running agent. Dropping `orders` ends the agent and all it started.
 #[derive(Debug)]
 pub struct Connection {
@@ -117,6 +137,20 @@ pub enum Order {
         model: ModelName,
         done: oneshot::Sender<bool>,
     },
+    /// For agents that can outlive the server; all others do nothing about it.
+    Hold(Hold),
+}
+
+/// What an agent that can outlive the server has to know for it.
+#[derive(Debug)]
+pub enum Hold {
+    /// The next prompt's turn is to be held: how many bytes are kept of it by now, and how many were taken of all that
+    /// this connection said.
+    Turn { kept: u64, taken: u64 },
+    /// The turn's end is durable.
+    Over,
+    /// The server goes. Answered once another can take the turn over; what is not answered ends with this server.
+    HandOver { done: oneshot::Sender<()> },
 }
 
 #[derive(Debug, Clone)]

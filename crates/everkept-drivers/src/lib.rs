@@ -8,6 +8,7 @@ mod calls;
 pub mod claude;
 pub mod codex;
 mod environment;
+mod hold;
 mod json;
 pub mod keeper;
 mod known;
@@ -18,6 +19,7 @@ mod running;
 mod setup;
 mod words;
 
+pub use hold::Holds;
 pub use known::{Known, Speaks, known};
 pub use process::{Keeper, Program};
 pub use setup::{McpServer, Setup, Subagent};

@@ -4,6 +4,7 @@
 
 mod acts;
 mod commit;
+mod hold;
 mod serve;
 mod timers;
 
@@ -269,7 +270,7 @@ impl Actor {
         }
     }
 
-    /// Settles what nobody runs any more, and goes on with what is owed.
+    /// Goes on with what outlived the last server, settles what nobody runs any more, and does what is owed.
     async fn take_over(&mut self) -> Result<(), Failure> {
         if !self.load().await? {
             return Ok(());
@@ -277,12 +278,13 @@ impl Actor {
         if self.reach(Failpoint::Taken).await.is_err() {
             return Err(no_space("settling the session").into());
         }
-        self.settle("server_crashed", "the server stopped while the turn ran").await?;
+        self.hear_on().await?;
         self.pass(Failpoint::Settled).await;
         let due = owed(self.state()?);
         for effect in due {
             self.perform(effect).await;
         }
+        self.say_no_again().await;
         self.arm_questions();
         Ok(())
     }
@@ -322,7 +324,7 @@ impl Actor {
         })
     }
 
-    /// Ends everything in order: what runs is settled and the agent is let go.
+    /// Ends everything in order: what runs is handed over, or settled and the agent is let go.
     async fn stop(&mut self) {
         self.stopping = true;
         let reached = self.reach(Failpoint::Stop).await;
@@ -330,8 +332,10 @@ impl Actor {
             opening.abort.abort();
         }
         self.flush().await;
+        let handed_over = self.inner.hands_over.load(Ordering::SeqCst) && self.hand_over().await;
         self.host = None;
         let settled = match reached {
+            Ok(()) if handed_over => Ok(()),
             Ok(()) => self.settle(everkept_core::REASON_SERVER_STOPPED, "the server was stopped while the turn ran").await,
             Err(Injected) => Err(no_space("settling the session").into()),
         };

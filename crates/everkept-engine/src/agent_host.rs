@@ -4,8 +4,8 @@
 
 use crate::failpoint::{self, Injected};
 use crate::inner::Inner;
-use everkept_agent::{Abilities, AgentFault, AgentFaultKind, Connection, Open, OpenSession, Place};
-use everkept_core::{AgentName, AgentSessionBecause, AgentSessionId, ModelName, SessionId, TurnId};
+use everkept_agent::{Abilities, AgentFault, AgentFaultKind, Connection, Held, Open, OpenSession, Place};
+use everkept_core::{AgentName, AgentSessionBecause, AgentSessionId, ModelName, SessionId, Turn, TurnId};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,6 +25,8 @@ pub(crate) struct Host {
     pub model_set: Option<bool>,
     pub abilities: Abilities,
     pub connection: Connection,
+    /// How many bytes of what the connection said were taken.
+    pub taken: u64,
     pub idle_since: Duration,
     _permit: OwnedSemaphorePermit,
 }
@@ -98,6 +100,7 @@ pub(crate) async fn open(inner: Arc<Inner>, mut plan: Plan) -> Result<Host, Agen
                     model: plan.model.filter(|_| opened.model_set == Some(true)),
                     abilities: opened.abilities,
                     connection: opened.connection,
+                    taken: 0,
                     idle_since: inner.runtime.clock.monotonic(),
                     _permit: permit,
                 });
@@ -109,6 +112,33 @@ pub(crate) async fn open(inner: Arc<Inner>, mut plan: Plan) -> Result<Host, Agen
             continue;
         }
         return Err(fault);
+    }
+}
+
+/// An agent that outlived the last server, in the middle of `turn`; `kept` is how many bytes are kept of that.
+pub(crate) async fn go_on(
+    inner: &Arc<Inner>,
+    held: Held,
+    turn: &Turn,
+    agent_session: AgentSessionId,
+    abilities: Abilities,
+    kept: u64,
+) -> Host {
+    let permit = permit(inner).await;
+    Host {
+        agent: turn.agent.clone(),
+        context: turn.context,
+        agent_session,
+        because: AgentSessionBecause::Inherited,
+        fresh: false,
+        // Which one was set, nobody noted: the next turn's is set in any case.
+        model: None,
+        model_set: None,
+        abilities,
+        connection: (held.go_on)(kept),
+        taken: 0,
+        idle_since: inner.runtime.clock.monotonic(),
+        _permit: permit,
     }
 }
 

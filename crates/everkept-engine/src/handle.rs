@@ -34,6 +34,8 @@ pub struct Parts {
 pub enum Stop {
     /// Running turns end as `interrupted`, agents are ended, queued turns wait for the next start.
     Settle,
+    /// Running turns are left to the next start where their agents outlive the server, and settled where not.
+    HandOver,
 }
 
 #[derive(Clone)]
@@ -67,6 +69,7 @@ impl Engine {
             sessions: Mutex::new(BTreeMap::new()),
             failed: Mutex::new(None),
             stopping: AtomicBool::new(false),
+            hands_over: AtomicBool::new(false),
             latest_wall: AtomicI64::new(boot.latest_wall.0),
             tasks: AtomicUsize::new(0),
             task_ended: Notify::new(),
@@ -86,9 +89,8 @@ impl Engine {
 
     /// Ends every session's task. Queued turns stay owed; a new start goes on with them.
     pub async fn stop(&self, stop: Stop) {
-        match stop {
-            Stop::Settle => self.inner.stopping.store(true, Ordering::SeqCst),
-        }
+        self.inner.hands_over.store(stop == Stop::HandOver, Ordering::SeqCst);
+        self.inner.stopping.store(true, Ordering::SeqCst);
         let mails: Vec<_> = self.inner.lock().values().filter_map(|entry| entry.mail.clone()).collect();
         for mail in mails {
             // A task that ended by itself has nothing left to settle.

@@ -44,6 +44,8 @@ pub(crate) struct Inner {
     pub sessions: Mutex<BTreeMap<SessionId, Entry>>,
     pub failed: Mutex<Option<StoreFault>>,
     pub stopping: AtomicBool,
+    /// What can outlive this server is left to the next one.
+    pub hands_over: AtomicBool,
     pub latest_wall: AtomicI64,
     /// Tasks that own a session, and those who wait for them to end.
     pub tasks: AtomicUsize,

@@ -57,8 +57,9 @@ pub enum Command {
     /// Run an agent and leave nothing of it behind
     #[command(hide = true)]
     Keeper {
+        /// `[--hold FOLDER MS BYTES] -- COMMAND`, as the server that starts it writes it
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-        command: Vec<OsString>,
+        words: Vec<OsString>,
     },
 }
 

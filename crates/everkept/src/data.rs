@@ -67,6 +67,11 @@ impl DataDir {
         self.path.join("demo")
     }
 
+    /// Where agents are found that outlived a server.
+    pub fn keepers(&self) -> PathBuf {
+        self.path.join("keepers")
+    }
+
     pub fn admin_token_file(&self) -> PathBuf {
         self.path.join("admin.token")
     }

@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     tokio_rustls::rustls::crypto::ring::default_provider().install_default().expect("nothing before this chose its cryptography");
     match args.command {
         // Before anything of ours runs: a keeper is one thread that waits.
-        Some(Command::Keeper { command }) => everkept_drivers::keeper::run(command),
+        Some(Command::Keeper { words }) => everkept_drivers::keeper::run(words),
         Some(Command::Completions { shell }) => {
             clap_complete::generate(shell, &mut Args::command(), "everkept", &mut std::io::stdout());
             ExitCode::SUCCESS

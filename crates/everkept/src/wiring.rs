@@ -12,7 +12,7 @@ use everkept_agent::demo::{DemoAgent, FileMemory};
 use everkept_api::TokenKind;
 use everkept_core::AgentName;
 use everkept_drivers::{
-    Keeper, Known, Program, Setup, known,
+    Holds, Keeper, Known, Program, Setup, known,
     model::{ModelAgent, ModelConfig},
 };
 use everkept_engine::{AgentEntry, Token};
@@ -37,10 +37,12 @@ pub struct Agents {
 }
 
 impl Agents {
-    pub fn of(config: &Config, data: &DataDir) -> anyhow::Result<Self> {
+    /// `holds` is where agents are held that outlive the server.
+    pub fn of(config: &Config, data: &DataDir, holds: Option<Arc<Holds>>) -> anyhow::Result<Self> {
         let keeper = Keeper {
             program: std::env::current_exe().context("cannot find this program itself, which agents run under")?,
             args: vec!["keeper".to_owned()],
+            holds,
         };
         let demo = demo(data)?;
         let mut entries = BTreeMap::from([(name(DEMO), AgentEntry::new(demo.clone(), None))]);

@@ -106,7 +106,7 @@ impl Running {
                 },
                 Order::SetModel { done, .. } => _ = done.send(true),
                 // Nothing runs, so there is nothing to cancel and no question open.
-                Order::Cancel | Order::Answer { .. } => {}
+                Order::Cancel | Order::Answer { .. } | Order::Hold(_) => {}
             }
         }
     }
@@ -127,7 +127,7 @@ impl Running {
                 Order::Cancel => return Some(Ending::Done(Done::Cancelled)),
                 Order::Answer { request, option } => answers.give(request, option),
                 Order::SetModel { done, .. } => _ = done.send(true),
-                Order::Prompt(_) => {}
+                Order::Prompt(_) | Order::Hold(_) => {}
             }
         }
     }

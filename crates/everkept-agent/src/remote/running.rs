@@ -81,6 +81,8 @@ impl Running {
                     self.models.insert(number, done);
                 }
             }
+            // A relay keeps its agent for a connection that comes back, not for another server.
+            Order::Hold(_) => {}
         }
     }
 

@@ -15,6 +15,7 @@ use crate::{
 use bytes::Bytes;
 use everkept_agent::{Done, Order, Output, Prompt};
 use everkept_core::{AgentRaw, AgentSessionId, Json, ModelName, Said, TurnId, Usage};
+use serde::{Deserialize, Serialize};
 use serde_json::{json, value::RawValue};
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::oneshot;
@@ -45,7 +46,30 @@ struct RunningPrompt {
     usage: Usage,
 }
 
+#[derive(Serialize, Deserialize)]
+pub struct Standing {
+    session: AgentSessionId,
+    model: ModelSetting,
+    accepts: Accepts,
+    last_id: RequestId,
+    cost: Option<u64>,
+}
+
 impl Conversation for Dialogue {
+    const DRIVER: &'static str = "acp";
+    type Standing = Standing;
+
+    fn standing(&self) -> Standing {
+        let (session, model) = (self.session.clone(), self.model.clone());
+        Standing { session, model, accepts: self.accepts, last_id: self.last_id, cost: self.cost }
+    }
+
+    fn stand(ends: Ends, standing: Standing) -> Self {
+        let Standing { session, model, accepts, last_id, cost } = standing;
+        let dialogue = Self::new(ends, session, model, accepts, last_id, false);
+        Self { cost, ..dialogue }
+    }
+
     fn ends(&mut self) -> &mut Ends {
         &mut self.ends
     }
@@ -64,6 +88,7 @@ impl Conversation for Dialogue {
             Order::Cancel => self.cancel(),
             Order::Answer { request, option } => self.answer(&request, option.as_deref()),
             Order::SetModel { model, done } => self.set_model(&model, done),
+            Order::Hold(_) => {}
         }
     }
 
@@ -119,7 +144,7 @@ impl Dialogue {
     }
 
     fn cancel(&mut self) {
-        let Some(prompt) = &mut self.prompt else { return };
+        let Some(prompt) = self.prompt.as_mut().filter(|prompt| !prompt.cancelled) else { return };
         prompt.cancelled = true;
         let asked = std::mem::take(&mut prompt.asked);
         self.ends.post(&RPC.notification("session/cancel", json!({ "sessionId": self.session })));
@@ -214,19 +239,22 @@ impl Dialogue {
         for request in &prompt.asked {
             self.settle(request, None);
         }
+        let mut said = Vec::new();
         let done = match answer {
             Ok(result) => {
                 let result = result.object();
                 let usage = Usage { cost_usd_micros: prompt.usage.cost_usd_micros, ..convert::usage(&result) };
                 if usage != prompt.usage {
-                    self.ends.tell(Output::Said { raw: Bytes::new(), said: vec![Said::Usage(usage)] });
+                    said.push(Said::Usage(usage));
                 }
                 convert::done(&result)
             }
             Err(error) if prompt.cancelled || error.code == REQUEST_CANCELLED => Done::Cancelled,
             Err(error) => Done::Failed { code: error.code, message: error.message },
         };
-        self.ends.tell(Output::Done { raw, done });
+        // What is said comes with the bytes it was said in, by which another server knows what is kept of it.
+        self.ends.tell(Output::Said { raw, said });
+        self.ends.tell(Output::Done { raw: Bytes::new(), done });
     }
 }
 

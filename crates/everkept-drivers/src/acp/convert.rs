@@ -13,10 +13,11 @@ use everkept_agent::{Done, Prompt, PromptPart};
 use everkept_core::{
     AgentRaw, Asked, Json, OptionKind, Payload, QuestionId, QuestionKind, QuestionOption, Said, ToolStatus, TurnId, Usage, digest_of,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::{Value as Owned, json};
 
 /// What a prompt may hold, as the agent said.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepts {
     pub image: bool,
     pub audio: bool,

@@ -12,8 +12,11 @@ use crate::{
     McpServer,
     process::{Process, Program, open_in_time},
     rpc::Writer,
+    running::left_of,
 };
-use everkept_agent::{Abilities, Agent, AgentFault, BoxFuture, Open, Opened};
+use connection::Dialogue;
+use everkept_agent::{Abilities, Agent, AgentFault, BoxFuture, Left, Open, Opened};
+use everkept_core::TurnId;
 use opening::Opening;
 use std::{
     collections::BTreeMap,
@@ -49,6 +52,10 @@ impl Agent for AcpAgent {
             let learn = |learned| *abilities.lock().expect("nothing panics while it holds the abilities") = learned;
             open_in_time(&program.name, start(&program, &servers, open, learn)).await
         })
+    }
+
+    fn left_of(&self, turn: TurnId) -> BoxFuture<Left> {
+        Box::pin(left_of::<Dialogue>(self.program.clone(), turn))
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
 };
 use everkept_agent::{Abilities, AgentFault, AgentFaultKind, Open, OpenSession, Opened};
 use everkept_core::{AgentSessionId, ModelName};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value as Owned, json, value::RawValue};
 use std::{collections::BTreeMap, path::Path};
 
@@ -37,7 +38,7 @@ struct Introduced {
 }
 
 /// How the model of a session is set.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ModelSetting {
     /// The config option with the category "model".
     Option {

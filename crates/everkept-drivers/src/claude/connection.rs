@@ -17,6 +17,7 @@ use crate::{
 use bytes::Bytes;
 use everkept_agent::{Done, Order, Output, Prompt};
 use everkept_core::{AgentRaw, AgentSessionId, Json, ModelName, Said, TurnId, Usage};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
 use tokio::sync::oneshot;
@@ -57,7 +58,7 @@ struct Asking {
 }
 
 /// For whom the agent's running turn is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Whose {
     /// None runs.
     Nobodys,
@@ -65,7 +66,29 @@ enum Whose {
     Its,
 }
 
+#[derive(Serialize, Deserialize)]
+pub struct Standing {
+    session: AgentSessionId,
+    last_id: u64,
+    turn: Whose,
+    compacting: bool,
+    cost: Option<u64>,
+}
+
 impl Conversation for Dialogue {
+    const DRIVER: &'static str = "claude-code";
+    type Standing = Standing;
+
+    fn standing(&self) -> Standing {
+        let session = self.session.clone();
+        Standing { session, last_id: self.last_id, turn: self.turn, compacting: self.compacting, cost: self.cost }
+    }
+
+    fn stand(ends: Ends, standing: Standing) -> Self {
+        let Standing { session, last_id, turn, compacting, cost } = standing;
+        Self { last_id, turn, compacting, cost, ..Self::new(ends, session, false) }
+    }
+
     fn ends(&mut self) -> &mut Ends {
         &mut self.ends
     }
@@ -84,6 +107,7 @@ impl Conversation for Dialogue {
             Order::Cancel => self.cancel(),
             Order::Answer { request, option } => self.answer(&request, option.as_deref()),
             Order::SetModel { model, done } => self.set_model(&model, done),
+            Order::Hold(_) => {}
         }
     }
 
@@ -140,7 +164,7 @@ impl Dialogue {
 
     /// The agent takes its questions back by itself.
     fn cancel(&mut self) {
-        let Some(prompt) = &mut self.prompt else { return };
+        let Some(prompt) = self.prompt.as_mut().filter(|prompt| !prompt.cancelled) else { return };
         prompt.cancelled = true;
         prompt.asked.clear();
         self.interrupt();
@@ -303,8 +327,9 @@ impl Dialogue {
         let cancelled = prompt.cancelled;
         let compacted = std::mem::take(&mut self.compacting).then_some(Said::Compacting(false));
         let said: Vec<Said> = self.speech.unsaid(result).into_iter().chain(compacted).chain([Said::Usage(usage)]).collect();
-        self.ends.tell(Output::Said { raw: Bytes::new(), said });
-        self.end(convert::done(result, cancelled), line);
+        // What is said comes with the bytes it was said in, by which another server knows what is kept of it.
+        self.ends.tell(Output::Said { raw: line, said });
+        self.end(convert::done(result, cancelled), Bytes::new());
     }
 
     fn end(&mut self, done: Done, raw: Bytes) {

@@ -13,8 +13,11 @@ mod wire;
 use crate::{
     Setup,
     process::{Process, Program, open_in_time},
+    running::left_of,
 };
-use everkept_agent::{Abilities, Agent, AgentFault, AgentFaultKind, BoxFuture, Open, Opened};
+use connection::Dialogue;
+use everkept_agent::{Abilities, Agent, AgentFault, AgentFaultKind, BoxFuture, Left, Open, Opened};
+use everkept_core::TurnId;
 use opening::{Opening, Start};
 use std::sync::Arc;
 
@@ -41,6 +44,10 @@ impl Agent for ClaudeAgent {
     fn open(&self, open: Open) -> BoxFuture<Result<Opened, AgentFault>> {
         let (program, setup) = (self.program.clone(), self.setup.clone());
         Box::pin(async move { open_in_time(&program.name, start(&program, &setup, open)).await })
+    }
+
+    fn left_of(&self, turn: TurnId) -> BoxFuture<Left> {
+        Box::pin(left_of::<Dialogue>(self.program.clone(), turn))
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
 use bytes::Bytes;
 use everkept_agent::{Done, Order, Output, Prompt};
 use everkept_core::{AgentRaw, AgentSessionId, Json, ModelName, Said, TurnId};
+use serde::{Deserialize, Serialize};
 use serde_json::{json, value::RawValue};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,7 +47,27 @@ struct RunningPrompt {
     used_before: Option<convert::Tokens>,
 }
 
+#[derive(Serialize, Deserialize)]
+pub struct Standing {
+    session: AgentSessionId,
+    model: Option<ModelName>,
+    taken: Option<String>,
+    last_id: RequestId,
+}
+
 impl Conversation for Dialogue {
+    const DRIVER: &'static str = "codex";
+    type Standing = Standing;
+
+    fn standing(&self) -> Standing {
+        Standing { session: self.session.clone(), model: self.model.clone(), taken: self.taken.clone(), last_id: self.last_id }
+    }
+
+    fn stand(ends: Ends, standing: Standing) -> Self {
+        let Standing { session, model, taken, last_id } = standing;
+        Self { model, ..Self::new(ends, session, taken, last_id) }
+    }
+
     fn ends(&mut self) -> &mut Ends {
         &mut self.ends
     }
@@ -69,6 +90,7 @@ impl Conversation for Dialogue {
                 // Any name is taken; whether the provider has it shows when it is used.
                 _ = done.send(true);
             }
+            Order::Hold(_) => {}
         }
     }
 

@@ -14,8 +14,11 @@ use crate::{
     Setup,
     process::{Process, Program, open_in_time},
     rpc::Writer,
+    running::left_of,
 };
-use everkept_agent::{Abilities, Agent, AgentFault, BoxFuture, Open, Opened};
+use connection::Dialogue;
+use everkept_agent::{Abilities, Agent, AgentFault, BoxFuture, Left, Open, Opened};
+use everkept_core::TurnId;
 use opening::Opening;
 use std::sync::Arc;
 
@@ -44,6 +47,10 @@ impl Agent for CodexAgent {
     fn open(&self, open: Open) -> BoxFuture<Result<Opened, AgentFault>> {
         let (program, setup) = (self.program.clone(), self.setup.clone());
         Box::pin(async move { open_in_time(&program.name, start(&program, &setup, open)).await })
+    }
+
+    fn left_of(&self, turn: TurnId) -> BoxFuture<Left> {
+        Box::pin(left_of::<Dialogue>(self.program.clone(), turn))
     }
 }
 

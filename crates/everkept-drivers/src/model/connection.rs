@@ -47,7 +47,7 @@ impl Talk {
                     let _ = done.send(true);
                 }
                 // Nothing runs, and nothing was asked.
-                Order::Cancel | Order::Answer { .. } => {}
+                Order::Cancel | Order::Answer { .. } | Order::Hold(_) => {}
             }
         }
     }
@@ -69,7 +69,7 @@ impl Talk {
                             let _ = done.send(true);
                         }
                         // The next one comes after this one's end.
-                        Some(Order::Prompt(_) | Order::Answer { .. }) => {}
+                        Some(Order::Prompt(_) | Order::Answer { .. } | Order::Hold(_)) => {}
                     }
                 }
             }

@@ -22,7 +22,7 @@ pub fn xtask() -> PathBuf {
 }
 
 pub fn keeper() -> Keeper {
-    Keeper { program: xtask(), args: vec!["keeper".into()] }
+    Keeper { program: xtask(), args: vec!["keeper".into()], holds: None }
 }
 
 pub fn program(name: &str, command: &[&str], env: BTreeMap<String, String>) -> Program {

@@ -8,7 +8,7 @@ use crate::agent_host::{self, Host, Plan};
 use crate::failpoint::{Failpoint, Injected, no_space};
 use crate::orders::Reply;
 use bytes::Bytes;
-use everkept_agent::{AgentFault, AgentFaultKind, Connection, Done, OpenSession, Order as AgentOrder, Output, Prompt, PromptPart};
+use everkept_agent::{AgentFault, AgentFaultKind, Connection, Done, Hold, OpenSession, Order as AgentOrder, Output, Prompt, PromptPart};
 use everkept_core::{
     AgentRaw, AgentSessionBecause, BeginTurn, BlobRef, Command, Effect, EndTurn, FailTurn, FailedEnd, MessageId, MessageRecord, Part,
     Payload, QuestionId, QuestionState, REASON_AGENT_ERROR, REASON_AGENT_EXITED, REASON_BREAKER_OPEN, REASON_CANCELLED,
@@ -36,7 +36,7 @@ impl Actor {
     pub(super) async fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::RunTurn { turn } => self.run_turn(turn).await,
-            // Claimed by a run of ours that still hears the agent, or settled when the session was opened.
+            // Claimed by a run of ours that still hears the agent, or gone on with or settled when the session was opened.
             Effect::AwaitTurn { .. } => {}
             Effect::CancelTurn { turn } => self.cancel_turn(turn).await,
             Effect::AnswerQuestion { question } => self.answer_agent(question).await,
@@ -246,6 +246,7 @@ impl Actor {
         };
         let raw = self.heard.take_raw(self.id, turn);
         let between = raw.as_ref().map(|raw| raw.bytes.clone());
+        let kept = between.as_ref().map_or(0, |bytes| bytes.len() as u64);
         let along = Along { raw, ..Along::default() };
         let claimed = self.carry_out(vec![Command::BeginTurn(command)], along, |_, _| Reply::Done).await;
         if let (Err(_), Some(bytes)) = (&claimed, between) {
@@ -255,6 +256,9 @@ impl Actor {
         let Some(host) = &mut self.host else { return Ok(()) };
         host.fresh = false;
         host.because = AgentSessionBecause::Inherited;
+        let taken = host.taken;
+        // A connection that is closed shows so by the prompt.
+        _ = host.connection.orders.send(AgentOrder::Hold(Hold::Turn { kept, taken })).await;
         self.tell(Failpoint::Prompt, AgentOrder::Prompt(Prompt { turn, parts, history })).await;
         self.pass(Failpoint::Prompted).await;
         Ok(())
@@ -383,7 +387,7 @@ impl Actor {
         Outcome::Failed(Box::new(FailTurn { turn, failure, by, known: self.inner.agents.known() }))
     }
 
-    async fn answer_agent(&mut self, question: QuestionId) {
+    pub(super) async fn answer_agent(&mut self, question: QuestionId) {
         let Some(held) = self.state.as_ref().and_then(|state| state.question(question)) else { return };
         let Some(request) = held.request.clone() else { return };
         let option = match held.state {
@@ -437,10 +441,13 @@ impl Actor {
         }
     }
 
-    fn take_in(&mut self, output: Output, running: Option<TurnId>) {
+    pub(super) fn take_in(&mut self, output: Output, running: Option<TurnId>) {
         match output {
-            Output::Said { raw, said } => {
-                self.heard.raw.extend_from_slice(&raw);
+            Output::Said { raw, mut said } => {
+                self.take_raw(&raw);
+                if raw.is_empty() {
+                    said.retain(|said| !self.was_asked(running, said));
+                }
                 let expires_at = self.inner.wall().plus(self.inner.settings.question);
                 for said in said {
                     let said = self.fit(said, expires_at);
@@ -448,7 +455,7 @@ impl Actor {
                 }
             }
             Output::Done { raw, done } => {
-                self.heard.raw.extend_from_slice(&raw);
+                self.take_raw(&raw);
                 let Some(turn) = running else { return };
                 self.heard.end = Some(match done {
                     Done::Completed { reason } => {
@@ -465,6 +472,19 @@ impl Actor {
             }
             Output::Gone(fault) => self.heard.gone = Some(label(&fault.to_string())),
         }
+    }
+
+    fn take_raw(&mut self, raw: &[u8]) {
+        self.heard.raw.extend_from_slice(raw);
+        if let Some(host) = &mut self.host {
+            host.taken += raw.len() as u64;
+        }
+    }
+
+    /// What was kept is known by its bytes; a question that came without any is known by its name.
+    fn was_asked(&self, turn: Option<TurnId>, said: &Said) -> bool {
+        let (Said::Asked(asked), Some(state)) = (said, &self.state) else { return false };
+        state.questions.iter().any(|held| Some(held.turn) == turn && held.request.as_ref() == Some(&asked.request))
     }
 
     /// Brings what an agent said to a size that fits an event; what is longer becomes a blob, and all of it is in the raw bytes.

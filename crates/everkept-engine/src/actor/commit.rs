@@ -9,6 +9,7 @@ use crate::hub::{Frame, Hint};
 use crate::inner::Seen;
 use crate::orders::{Keyed, Reply};
 use bytes::Bytes;
+use everkept_agent::{Hold, Order as AgentOrder};
 use everkept_core::{BlobRef, Body, Command, Effect, Event, QuestionState, State, Verdict, decide, effects, records};
 use everkept_store::{Commit, CommitFault, KeptAnswer, LogWrite, Problem, Raw, StoreFault, StoredEvent};
 
@@ -220,6 +221,8 @@ impl Actor {
                 self.timers.cancel_at = None;
                 if let Some(host) = &mut self.host {
                     host.idle_since = now;
+                    // An agent that is gone, or too busy to hear of it, is held a little longer than it must be.
+                    _ = host.connection.orders.try_send(AgentOrder::Hold(Hold::Over));
                 }
                 self.pack(event);
             }

@@ -40,7 +40,7 @@ impl Agent for Asker {
                             let done = Done::Completed { reason: "end_turn".into() };
                             out.send(Output::Done { raw: Bytes::from_static(b"done\n"), done }).await.unwrap();
                         }
-                        Order::Cancel | Order::SetModel { .. } => {}
+                        Order::Cancel | Order::SetModel { .. } | Order::Hold(_) => {}
                     }
                 }
             });

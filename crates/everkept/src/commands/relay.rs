@@ -63,7 +63,7 @@ fn token(args: &RelayArgs) -> anyhow::Result<String> {
 
 fn workshop(data: &DataDir, args: &RelayArgs) -> anyhow::Result<Workshop> {
     let name = AgentName::new(args.agent.clone()).map_err(|refusal| anyhow!("--agent: {refusal}"))?;
-    let mut agents = Agents::of(&Config::load(&data.config())?, data)?;
+    let mut agents = Agents::of(&Config::load(&data.config())?, data, None)?;
     let Some(entry) = agents.entries.remove(&name) else {
         let all: Vec<_> = agents.entries.keys().map(AgentName::as_str).collect();
         bail!("{}: there is no agent {name} here; there are: {}", data.config().display(), all.join(", "));

@@ -11,16 +11,19 @@ use crate::{
     wiring::Agents,
 };
 use anyhow::{Context, anyhow, bail};
-use everkept_core::{TextDigest, Timestamp, TokenId, digest_of};
+use everkept_core::{Effect, TextDigest, Timestamp, TokenId, TurnId, digest_of};
+use everkept_drivers::Holds;
 use everkept_engine::{Engine, Parts, Settings, Stop, TokioRuntime};
 use everkept_server::{ServerConfig, TlsFiles, login_link, new_secret, serve};
 use everkept_store::{Problem, Store, StoreFault, Token};
 use everkept_store_sql::{Mode, SqliteStore};
 use std::{
+    collections::BTreeSet,
     io::{self, IsTerminal, Write},
     net::{SocketAddr, TcpListener, ToSocketAddrs},
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -28,6 +31,8 @@ use tracing_subscriber::EnvFilter;
 /// Where a server listens that is told nothing.
 pub const LISTEN: &str = "127.0.0.1:7717";
 const READERS: usize = 4;
+/// How long agents outlive a server that says nothing else.
+const HOLD: Duration = Duration::from_secs(30);
 const BODY_LIMIT_MIB: u16 = 32;
 const ADMIN: &str = "admin";
 /// Links and the cookies they become; both open all that the admin's token opens.
@@ -40,11 +45,11 @@ pub async fn run(data: DataDir, args: Serve) -> anyhow::Result<ExitCode> {
     let lock = data.lock()?;
     let connections = descriptors::connections()?;
     let config = Config::load(&data.config())?;
-    if config.keeper.hold_ms.is_some_and(|hold| hold > 0) {
-        bail!("{}: keeper.hold_ms: agents end with the server in this version; leave it out or set 0", data.config().display());
-    }
+    let hold = config.keeper.hold_ms.map_or(HOLD, Duration::from_millis);
+    let holds = Holds::new(data.keepers(), hold).with_context(|| format!("cannot make {}", data.keepers().display()))?;
+    let holds = Arc::new(holds);
     let place = Place::of(&args, &config)?;
-    let agents = Agents::of(&config, &data)?;
+    let agents = Agents::of(&config, &data, Some(holds.clone()))?;
     let listener = place.listen()?;
     let address = place.address(&listener)?;
 
@@ -66,6 +71,8 @@ pub async fn run(data: DataDir, args: Serve) -> anyhow::Result<ExitCode> {
         settings: Settings { keep_trash: config.trash.keep_days.map(days), ..Settings::new(data.directories()) },
     };
     let engine = Engine::start(parts).await?;
+    let running = running(&*store).await?;
+    tokio::spawn(async move { holds.settle(&running).await });
 
     let body_limit = usize::from(config.server.body_limit_mib.unwrap_or(BODY_LIMIT_MIB)) * 1024 * 1024;
     let (stop, stopped) = tokio::sync::watch::channel(false);
@@ -84,15 +91,15 @@ pub async fn run(data: DataDir, args: Serve) -> anyhow::Result<ExitCode> {
     data.write_server_file(&ServerFile { address: address.clone(), pid })?;
     announce(&address, &link)?;
 
-    let ended_by_itself = tokio::select! {
-        () = signals.next() => None,
-        ended = &mut server => Some(ended),
+    let (how, ended_by_itself) = tokio::select! {
+        how = signals.next() => (how, None),
+        ended = &mut server => (Stop::Settle, Some(ended)),
     };
     data.remove_server_file();
     // Nobody may be left to hear it.
     _ = stop.send(true);
     let ended = async {
-        engine.stop(Stop::Settle).await;
+        engine.stop(how).await;
         match ended_by_itself {
             Some(ended) => ended,
             None => server.await,
@@ -100,7 +107,7 @@ pub async fn run(data: DataDir, args: Serve) -> anyhow::Result<ExitCode> {
     };
     let ended = tokio::select! {
         ended = ended => ended,
-        () = signals.next() => bail!("told to end twice; turns that ran are settled by the next start"),
+        _ = signals.next() => bail!("told to end twice; turns that ran are settled by the next start"),
     };
     // The kernel lets go of it when the process is gone, and with it the last task that has the store.
     std::mem::forget(lock);
@@ -124,6 +131,13 @@ pub fn log_to_stderr() {
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
     // A log that is set up already is one too.
     _ = log.try_init();
+}
+
+/// The turns that some agent was given and that have no end.
+async fn running(store: &dyn Store) -> anyhow::Result<BTreeSet<TurnId>> {
+    let owed = store.owed().await?;
+    let turn = |effect| if let Effect::AwaitTurn { turn } = effect { Some(turn) } else { None };
+    Ok(owed.into_iter().flat_map(|(_, effects)| effects).filter_map(turn).collect())
 }
 
 /// A token that somebody revoked opens nothing for ever, and a server without a good one could only be talked to by link.
@@ -221,14 +235,15 @@ impl Signals {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    async fn next(&mut self) {
+    /// A server that is to be replaced is told to terminate; whoever wants an end of everything interrupts.
+    async fn next(&mut self) -> Stop {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Stop::HandOver,
+            _ = self.interrupt.recv() => Stop::Settle,
         }
     }
 }
 
-fn days(days: std::num::NonZeroU16) -> std::time::Duration {
-    std::time::Duration::from_secs(u64::from(days.get()) * 24 * 3_600)
+fn days(days: std::num::NonZeroU16) -> Duration {
+    Duration::from_secs(u64::from(days.get()) * 24 * 3_600)
 }

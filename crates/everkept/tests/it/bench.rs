@@ -181,13 +181,19 @@ pub fn stderr(data: &Path) -> String {
     std::fs::read_to_string(data.join("stderr.log")).unwrap_or_default()
 }
 
-/// Configures the scripted agent, a process that logs every prompt before it acts.
+/// Configures the scripted agent, a process that logs every prompt before it acts and ends with its server.
 pub fn with_scripted_agent(data: &Path) -> PathBuf {
+    with_agent(data, "acp", "scripted-agent", 0)
+}
+
+/// One of the scripted agents, which outlives its server for so long.
+pub fn with_agent(data: &Path, protocol: &str, program: &str, hold_ms: u64) -> PathBuf {
     let folder = data.join("scripted");
     std::fs::create_dir_all(&folder).unwrap();
     let config = format!(
-        "default_agent = \"scripted\"\n\n[agents.scripted]\nprotocol = \"acp\"\ncommand = [{:?}, \"scripted-agent\"]\n\
-         env = {{ SCRIPTED_DIR = {:?}, SCRIPTED_SERVER_PID_FILE = {:?} }}\n",
+        "default_agent = \"scripted\"\n\n[keeper]\nhold_ms = {hold_ms}\n\n\
+         [agents.scripted]\nprotocol = {protocol:?}\ncommand = [{:?}, {program:?}]\n\
+         env = {{ SCRIPTED_DIR = {:?}, SCRIPTED_SERVER_PID_FILE = {:?}, SCRIPTED_WRITTEN = \"yes\" }}\n",
         xtask(),
         folder,
         data.join("server.pid"),

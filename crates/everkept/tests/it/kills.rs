@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 const WRITERS: u64 = 8;
+/// Longer than any restart takes.
+const HOLD_MS: u64 = 60_000;
 
 /// Where the server listens now; it moves with every start.
 #[derive(Clone)]
@@ -62,12 +64,21 @@ struct Promised {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn d1_d2_d3_o1_o2_o3_o5_o6_o7_r1_r2_tu_09_kills_lose_nothing_double_nothing_and_leave_nothing_running() {
-    let kills: u64 = std::env::var("EVERKEPT_KILLS").map_or(200, |count| count.parse().unwrap());
+    kill_over_and_over(0, 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn d1_d2_d3_o1_o2_o3_o5_o6_o7_r1_r2_within_the_hold_kills_interrupt_no_turn_that_its_agent_was_given() {
+    kill_over_and_over(HOLD_MS, 50).await;
+}
+
+async fn kill_over_and_over(hold_ms: u64, usually: u64) {
+    let kills: u64 = std::env::var("EVERKEPT_KILLS").map_or(usually, |count| count.parse().unwrap());
     let seed: u64 = std::env::var("EVERKEPT_SEED").map_or(20_261_120, |seed| seed.parse().unwrap());
     println!("EVERKEPT_KILLS={kills} EVERKEPT_SEED={seed}");
     let chance = Arc::new(AtomicU64::new(seed | 1));
     let data = tempfile::tempdir().unwrap();
-    let scripted = with_scripted_agent(data.path());
+    let scripted = with_agent(data.path(), "acp", "scripted-agent", hold_ms);
     let mut server = Server::start(data.path());
     let (moved, address) = watch::channel(server.address.clone());
     let now = Now {
@@ -77,7 +88,7 @@ async fn d1_d2_d3_o1_o2_o3_o5_o6_o7_r1_r2_tu_09_kills_lose_nothing_double_nothin
         over: Arc::new(AtomicBool::new(false)),
         settled: Arc::new(AtomicBool::new(false)),
     };
-    let writers: Vec<_> = (0..WRITERS).map(|n| tokio::spawn(write(now.clone(), n, chance.clone()))).collect();
+    let writers: Vec<_> = (0..WRITERS).map(|n| tokio::spawn(write(now.clone(), n, chance.clone(), hold_ms > 0))).collect();
     let mut readers = Vec::new();
     let mut starts = Vec::new();
     let mut by_agent = 0;
@@ -99,7 +110,9 @@ async fn d1_d2_d3_o1_o2_o3_o5_o6_o7_r1_r2_tu_09_kills_lose_nothing_double_nothin
         if !died {
             server.kill();
         }
-        gone(&agents, Duration::from_secs(2)).await;
+        if hold_ms == 0 {
+            gone(&agents, Duration::from_secs(2)).await;
+        }
         server = Server::start(data.path());
         starts.push(server.started_in);
         moved.send(server.address.clone()).unwrap();
@@ -151,7 +164,7 @@ async fn d1_d2_d3_o1_o2_o3_o5_o6_o7_r1_r2_tu_09_kills_lose_nothing_double_nothin
         break;
     }
     now.settled.store(true, SeqCst);
-    check(&server, &scripted, &promised).await;
+    check(&server, &scripted, &promised, hold_ms > 0).await;
     let heads = heads(&server).await;
     for reader in readers {
         let (session, seen) = tokio::time::timeout(PATIENCE, reader).await.expect("the reader reaches the end").unwrap();
@@ -169,7 +182,7 @@ async fn d1_d2_d3_o1_o2_o3_o5_o6_o7_r1_r2_tu_09_kills_lose_nothing_double_nothin
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
 }
 
-async fn write(now: Now, writer: u64, chance: Arc<AtomicU64>) -> Promised {
+async fn write(now: Now, writer: u64, chance: Arc<AtomicU64>, held: bool) -> Promised {
     let created = now.insist("/api/sessions", &format!("create-{writer}"), json!({ "title": format!("writer {writer}") })).await;
     let session = created["id"].as_str().unwrap().to_owned();
     let mut promised = Promised { session: session.clone(), turns: Vec::new() };
@@ -177,8 +190,9 @@ async fn write(now: Now, writer: u64, chance: Arc<AtomicU64>) -> Promised {
     while !now.over.load(SeqCst) {
         n += 1;
         let what = match roll(&chance) % 40 {
-            0 => "!killserver-before",
-            1 => "!killserver-mid",
+            // One that is held would kill the next server as it starts.
+            0 if !held => "!killserver-before",
+            1 if !held => "!killserver-mid",
             2..6 => "!tool",
             6..20 => "!slow:5 with a few more words to stream",
             _ => "",
@@ -228,7 +242,7 @@ fn data_of(frame: &[u8]) -> Option<Vec<u8>> {
     frame.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"data: ")).map(<[u8]>::to_vec)
 }
 
-async fn check(server: &Server, scripted: &Path, promised: &[Promised]) {
+async fn check(server: &Server, scripted: &Path, promised: &[Promised], held: bool) {
     let mut stored_texts = BTreeMap::new();
     for promised in promised {
         let events = server.events(&promised.session).await;
@@ -265,6 +279,8 @@ async fn check(server: &Server, scripted: &Path, promised: &[Promised]) {
     for (text, turn) in &stored_texts {
         let answered = turn["state"] == "completed";
         assert!(!answered || given.contains(text), "{text} was answered and never asked");
+        // One that was claimed and never given is settled as ever.
+        assert!(!held || answered || !given.contains(text), "R2: {text} was given and interrupted: {turn}");
     }
 }
 

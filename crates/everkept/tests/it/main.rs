@@ -12,6 +12,7 @@ mod dependencies;
 mod descriptors;
 mod docs;
 mod faults;
+mod hold;
 mod kills;
 mod models;
 mod opencode;

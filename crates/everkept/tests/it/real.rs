@@ -3,6 +3,10 @@
 //! Never: the network, or a home that is somebody's.
 
 use crate::bench::*;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -45,7 +49,7 @@ impl World {
         let env: Vec<String> = env.iter().map(|(name, value)| format!("{name} = {value:?}")).collect();
         let command: Vec<String> = [installed(program).to_str().unwrap()].iter().chain(args).map(|word| format!("{word:?}")).collect();
         let config = format!(
-            "default_agent = \"real\"\n\n[agents.real]\nprotocol = {protocol:?}\ncommand = [{}]\nenv = {{ {} }}\n",
+            "default_agent = \"real\"\n\n[keeper]\nhold_ms = 60000\n\n[agents.real]\nprotocol = {protocol:?}\ncommand = [{}]\nenv = {{ {} }}\n",
             command.join(", "),
             env.join(", ")
         );
@@ -65,6 +69,21 @@ impl World {
             environment.split(|byte| *byte == 0).any(|pair| pair == home.as_bytes()).then_some(pid)
         });
         processes.filter(|pid| is_alive(*pid)).collect()
+    }
+
+    /// From the next start on.
+    fn hold(&self, hold_ms: u64) {
+        let file = self.path("data").join("config.toml");
+        let config = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, config.replace("hold_ms = 60000", &format!("hold_ms = {hold_ms}"))).unwrap();
+    }
+
+    /// How often the model was asked to answer this prompt.
+    fn asked(&self, prompt: &str) -> usize {
+        let log = std::fs::read_to_string(self.path("model.log")).unwrap();
+        let requests = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let last = |request: &Value| request["prompts"].as_array().and_then(|prompts| prompts.last().cloned());
+        requests.filter(|request| request["title"] == false && last(request) == Some(json!(prompt))).count()
     }
 
     /// The last request for an answer that the model was sent.
@@ -115,11 +134,27 @@ pub async fn survives_kill_9_on_one_agent_session(world: &World, program: &str) 
     let tools = server.events(&session).await.into_iter().filter(|event| event["kind"] == "tool.completed").count();
     assert_eq!(tools, 1);
 
-    // The server dies in the middle of an answer.
+    // The server dies in the middle of an answer, and another one hears the rest of it.
     let cut = server.send(&session, "take your time SLOW").await;
     begun(&server, &session, &cut).await;
     let running = server.get(&format!("/api/turns/{cut}")).await;
     assert!(running["ended_at"].is_null(), "the answer comes as a stream: its words are kept while the turn runs: {running}");
+    server.kill();
+    server = Server::start(&world.path("data"));
+    let ended = server.ended(&cut).await;
+    assert_eq!((ended["state"].as_str(), &ended["error"]), (Some("completed"), &Value::Null), "{ended}");
+    let said = server.said(&session).await;
+    let words: String = (7..40).map(|n| format!(" word-{n}")).collect();
+    assert_eq!(said.last().unwrap().1, format!("reply 3 to: take your time SLOW{words}"), "every word, once");
+    assert_eq!(world.asked("take your time SLOW"), 1, "the model was asked once");
+
+    // The same where nothing is held: the turn is cut, and the agent session goes on.
+    world.hold(0);
+    kill(Pid::from_raw(i32::try_from(server.child.id()).unwrap()), Signal::SIGTERM).unwrap();
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    server = Server::start(&world.path("data"));
+    let cut = server.send(&session, "and more SLOW").await;
+    begun(&server, &session, &cut).await;
     let agents = world.agents();
     assert!(!agents.is_empty());
     server.kill();
@@ -133,7 +168,7 @@ pub async fn survives_kill_9_on_one_agent_session(world: &World, program: &str) 
     assert_eq!(next["state"], "completed", "{next}");
     assert_eq!(
         world.last_prompts(),
-        ["remember the roof", "use it TOOL", "take your time SLOW", "and now"],
+        ["remember the roof", "use it TOOL", "take your time SLOW", "and more SLOW", "and now"],
         "nothing lost, nothing doubled"
     );
 
@@ -143,8 +178,7 @@ pub async fn survives_kill_9_on_one_agent_session(world: &World, program: &str) 
     for pid in world.agents() {
         let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         if name.trim().starts_with(program) {
-            let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
-            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+            kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGKILL).unwrap();
         }
     }
     let settled = server.ended(&cut).await;
@@ -159,7 +193,16 @@ pub async fn survives_kill_9_on_one_agent_session(world: &World, program: &str) 
     assert!(before.elapsed() < Duration::from_secs(2), "{:?}", before.elapsed());
     let last = server.ended(&server.send(&session, "the end").await).await;
     assert_eq!(last["state"], "completed", "{last}");
-    let all = ["remember the roof", "use it TOOL", "take your time SLOW", "and now", "once more SLOW", "stop me SLOW", "the end"];
+    let all = [
+        "remember the roof",
+        "use it TOOL",
+        "take your time SLOW",
+        "and more SLOW",
+        "and now",
+        "once more SLOW",
+        "stop me SLOW",
+        "the end",
+    ];
     assert_eq!(world.last_prompts(), all);
 
     let held = server.get(&format!("/api/sessions/{session}")).await;

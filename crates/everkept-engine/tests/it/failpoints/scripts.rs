@@ -131,7 +131,7 @@ impl Agent for Odd {
                         everkept_agent::Order::Answer { .. } => {
                             Output::Done { raw: Bytes::from_static(b"done\n"), done: Done::Completed { reason: "end_turn".into() } }
                         }
-                        everkept_agent::Order::Cancel | everkept_agent::Order::SetModel { .. } => continue,
+                        everkept_agent::Order::Cancel | everkept_agent::Order::SetModel { .. } | everkept_agent::Order::Hold(_) => continue,
                     };
                     if say.send(word).await.is_err() {
                         return;
