@@ -117,6 +117,8 @@ impl Holds {
             let answers = join_all(doors.into_iter().map(async |door| tokio::time::timeout(ANSWER_WITHIN, Found::read(door)).await)).await;
             let found = answers.into_iter().filter_map(|answer| match answer {
                 Ok(Ok(found)) => Some((found.began.turn, found)),
+                // It had no turn to hold, and ended when it saw that its server had.
+                Ok(Err(error)) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => None,
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "a held agent could not be understood");
                     None

@@ -12,6 +12,8 @@
 mod descendants;
 pub mod frame;
 mod hold;
+mod line;
+mod polled;
 mod record;
 mod spool;
 
@@ -20,23 +22,25 @@ pub use hold::Hold;
 use bytes::{Buf, BytesMut};
 use frame::{ToKeeper, ToServer, VERSION};
 use hold::Door;
+use line::Line;
 use nix::{
     errno::Errno,
     fcntl::{FcntlArg, OFlag, fcntl},
-    poll::{PollFd, PollFlags, PollTimeout, poll},
+    poll::{PollFlags, PollTimeout},
     sys::{
         signal::{Signal, kill, killpg},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
     unistd::Pid,
 };
+use polled::Polled;
 use record::{Record, Tail};
 use signal_hook::{consts, low_level::pipe};
 use std::{
     ffi::OsString,
     io::{self, Read, Write},
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::AsFd,
         unix::{net::UnixStream, process::CommandExt},
     },
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitCode, Stdio},
@@ -75,11 +79,7 @@ fn not_started(error: &io::Error, code: u8) {
     ToServer::Errors(error.to_string().into()).write(&mut told);
     ToServer::Exit(code).write(&mut told);
     // A server that is gone already does not ask.
-    _ = line_to_server().and_then(|mut line| line.write_all(&told));
-}
-
-fn line_to_server() -> io::Result<UnixStream> {
-    Ok(io::stdin().as_fd().try_clone_to_owned()?.into())
+    _ = line::to_server().and_then(|mut line| line.write_all(&told));
 }
 
 struct Keeper {
@@ -107,13 +107,6 @@ struct Keeper {
     told_exit: bool,
 }
 
-/// The server's end of the socket.
-struct Line {
-    stream: UnixStream,
-    incoming: BytesMut,
-    outgoing: BytesMut,
-}
-
 enum Left {
     Some,
     Nothing,
@@ -132,7 +125,7 @@ impl Keeper {
         let told_to_stop = on(&[consts::SIGTERM, consts::SIGINT, consts::SIGHUP])?;
         #[cfg(target_os = "linux")]
         nix::sys::prctl::set_child_subreaper(true)?;
-        let line = Line::new(line_to_server()?)?;
+        let line = Line::new(line::to_server()?)?;
         let mut child = spawn(command)?;
         let agent_input = child.stdin.take().inspect(never_wait);
         let agent_output = child.stdout.take().inspect(never_wait);
@@ -501,62 +494,6 @@ fn spawn(command: Vec<OsString>) -> io::Result<Child> {
     let mut command = Command::new(&program);
     command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     command.spawn().map_err(|error| io::Error::new(error.kind(), format!("cannot start {}: {error}", program.display())))
-}
-
-impl Line {
-    fn new(stream: UnixStream) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
-        Ok(Self { stream, incoming: BytesMut::new(), outgoing: BytesMut::new() })
-    }
-
-    fn say(&mut self, word: &ToServer) {
-        word.write(&mut self.outgoing);
-    }
-
-    /// As much as goes. That nobody is there shows by itself.
-    fn write(&mut self) {
-        while !self.outgoing.is_empty()
-            && let Ok(length @ 1..) = self.stream.write(&self.outgoing)
-        {
-            self.outgoing.advance(length);
-        }
-    }
-
-    /// None when there is nothing now, zero at the end.
-    fn read(&mut self) -> io::Result<Option<usize>> {
-        let mut buffer = [0; BUFFER];
-        match self.stream.read(&mut buffer) {
-            Ok(length) => {
-                self.incoming.extend_from_slice(&buffer[..length]);
-                Ok(Some(length))
-            }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// What is waited for, by the places it was given.
-#[derive(Default)]
-struct Polled<'a>(Vec<PollFd<'a>>);
-
-impl<'a> Polled<'a> {
-    fn add(&mut self, what: Option<BorrowedFd<'a>>, flags: PollFlags) -> Option<usize> {
-        self.0.push(PollFd::new(what?, flags));
-        Some(self.0.len() - 1)
-    }
-
-    fn wait(&mut self, timeout: PollTimeout) -> nix::Result<()> {
-        match poll(&mut self.0, timeout) {
-            // Signals are seen on their own pipes, at the next look.
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn seen(&self, at: Option<usize>) -> PollFlags {
-        at.and_then(|at| self.0.get(at)).and_then(PollFd::revents).unwrap_or(PollFlags::empty())
-    }
 }
 
 /// What woke the keeper.

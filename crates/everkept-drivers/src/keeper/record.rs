@@ -57,7 +57,7 @@ impl Record {
     /// A turn begins; why it will be lost, when it will.
     pub fn begin(&mut self, hold: Option<&Hold>, at: u64, note: Bytes) -> Option<String> {
         self.forget_before(at);
-        if self.spool.is_err() && at == self.said {
+        if self.spool.is_err() && at == self.said && hold.is_some() {
             self.spool = spool(hold, at);
         }
         self.notes = vec![(at, note)];
@@ -65,10 +65,10 @@ impl Record {
         self.why_lost().map(str::to_owned)
     }
 
-    /// One without a note says only how far the server had heard.
+    /// One without a note says only how far the server had heard. Between turns there is nothing to be noted.
     pub fn word(&mut self, at: u64, note: Bytes) {
         self.last = at;
-        if !note.is_empty() {
+        if !note.is_empty() && self.is_held() {
             self.notes.push((at, note));
         }
     }

@@ -37,6 +37,12 @@ fn a_server_that_is_gone_ends_every_descendant() {
     let mut kept = Kept::start(AGENT, None);
     kept.line.close();
     kept.assert_all_gone();
+    // Without a turn, there is nothing to hold, whatever was ordered.
+    let (_root, hold) = holding(Duration::from_secs(60), 1 << 20);
+    let mut kept = Kept::start(AGENT, Some(&hold));
+    kept.line.say(&ToKeeper::Word { at: 6, note: "order".into(), input: Bytes::new() });
+    kept.line.close();
+    kept.assert_all_gone();
 }
 
 #[test]
