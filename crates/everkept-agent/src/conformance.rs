@@ -45,6 +45,12 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const CANCEL_WITHIN: Duration = Duration::from_secs(2);
 
 pub async fn run(agent: Arc<dyn Agent>, script: &Script) {
+    whole(agent.clone(), script).await;
+    cut_short(agent, script).await;
+}
+
+/// All but what has prompts cut short at every place.
+pub async fn whole(agent: Arc<dyn Agent>, script: &Script) {
     let suite = Suite { agent, script };
     let (abilities, first) = suite.a_new_session_answers_and_counts().await;
     suite.another_new_session_has_another_id(&first).await;
@@ -63,7 +69,6 @@ pub async fn run(agent: Arc<dyn Agent>, script: &Script) {
     }
     if abilities.cancel {
         suite.a_cancel_ends_the_prompt_and_not_the_session().await;
-        suite.a_cancel_after_any_kind_of_event_leaves_a_session_that_answers().await;
     }
     if abilities.ask_permission {
         suite.a_refused_permission_is_a_no().await;
@@ -73,6 +78,12 @@ pub async fn run(agent: Arc<dyn Agent>, script: &Script) {
     if abilities.set_model {
         suite.a_model_can_be_set().await;
     }
+}
+
+/// What was cut short, above all a tool call without its result, never makes the prompts after it fail.
+pub async fn cut_short(agent: Arc<dyn Agent>, script: &Script) {
+    let suite = Suite { agent, script };
+    suite.a_cancel_after_any_kind_of_event_leaves_a_session_that_answers().await;
 }
 
 struct Suite<'a> {
@@ -163,11 +174,13 @@ impl Suite<'_> {
         talk.end().await;
     }
 
-    /// What was cut short, above all a tool call without its result, never makes the prompts after it fail.
     async fn a_cancel_after_any_kind_of_event_leaves_a_session_that_answers(&self) {
         let Script { plain, tool, ask, long, .. } = self.script;
         for prompt in [Some(plain), tool.as_ref(), ask.as_ref(), long.as_ref()].into_iter().flatten() {
             let mut talk = self.open(OpenSession::New).await;
+            if !talk.abilities.cancel {
+                return drop(talk.end().await);
+            }
             let (mut cut, mut seen) = (Vec::new(), 0);
             loop {
                 talk.begin(prompt).await;

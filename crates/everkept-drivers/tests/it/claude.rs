@@ -26,9 +26,11 @@ async fn real_claude_code_is_an_agent() {
         model: Some(ModelName::new("anthropic/claude-other").unwrap()),
         unknown_session: "01234567-89ab-4def-8123-456789abcdef".into(),
     };
-    conformance::run(Arc::new(claude(&world)), &script).await;
+    let agent = Arc::new(claude(&world));
+    conformance::whole(agent.clone(), &script).await;
     // Allowed twice; what was refused or cancelled did not run.
     assert_eq!(fs::read_to_string(world.directory().join("tool.log")).unwrap(), "tool-ran\ntool-ran\n");
+    conformance::cut_short(agent, &script).await;
     assert_eq!(world.processes(), [] as [i32; 0], "nothing of it is left");
 }
 

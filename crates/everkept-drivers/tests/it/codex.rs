@@ -27,9 +27,11 @@ async fn real_codex_is_an_agent() {
         model: Some(ModelName::new("other").unwrap()),
         unknown_session: "0196f0c2-7a5e-7d10-8c55-000000000000".into(),
     };
-    conformance::run(Arc::new(codex(&world)), &script).await;
+    let agent = Arc::new(codex(&world));
+    conformance::whole(agent.clone(), &script).await;
     // Allowed twice; what was refused or cancelled did not run.
     assert_eq!(fs::read_to_string(world.directory().join("tool.log")).unwrap(), "tool-ran\ntool-ran\n");
+    conformance::cut_short(agent, &script).await;
     assert_eq!(world.processes(), [] as [i32; 0], "nothing of it is left");
 }
 

@@ -66,9 +66,11 @@ async fn a_model_is_an_agent_in_both_dialects() {
             unknown_session: "model-nobody".into(),
             ..Script::default()
         };
-        conformance::run(Arc::new(agent(api, &world.url)), &script).await;
+        let agent = Arc::new(agent(api, &world.url));
+        conformance::whole(agent.clone(), &script).await;
         let models: Vec<_> = world.requests().iter().map(|request| request["body"]["model"].as_str().unwrap().to_owned()).collect();
         assert_eq!(models.last().unwrap(), "fake/other", "the model that was set is asked");
+        conformance::cut_short(agent, &script).await;
     }
 }
 

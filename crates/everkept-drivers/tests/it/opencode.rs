@@ -27,9 +27,11 @@ async fn real_opencode_is_an_agent() {
         model: Some(ModelName::new("fake/other").unwrap()),
         unknown_session: "ses_0123456789abcdefghijklmnop".into(),
     };
-    conformance::run(Arc::new(opencode(&world)), &script).await;
+    let agent = Arc::new(opencode(&world));
+    conformance::whole(agent.clone(), &script).await;
     // Allowed twice; what was refused or cancelled did not run.
     assert_eq!(fs::read_to_string(world.directory().join("tool.log")).unwrap(), "tool-ran\ntool-ran\n");
+    conformance::cut_short(agent, &script).await;
     assert_eq!(world.processes(), [] as [i32; 0], "nothing of it is left");
 }
 
