@@ -322,7 +322,12 @@ fn prompts(scripted: &Path) -> Vec<Value> {
 fn agents(scripted: &Path) -> Vec<u32> {
     let pid = |prompt: &Value| u32::try_from(prompt["pid"].as_u64().unwrap()).unwrap();
     let pids: BTreeSet<u32> = prompts(scripted).iter().map(pid).collect();
-    let is_agent = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("scripted-agent"));
+    // A number comes again, for somebody else's process.
+    let ours = format!("SCRIPTED_DIR={}", scripted.display());
+    let is_agent = |pid: &u32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable == ours.as_bytes())
+    };
     pids.into_iter().filter(is_agent).collect()
 }
 
