@@ -6,8 +6,8 @@
 mod real;
 
 use crate::house::directory;
-use everkept_drivers::{McpServer, Setup, Speaks, Subagent, model::Api};
 use everkept_core::Fallback;
+use everkept_drivers::{McpServer, Setup, Speaks, Subagent, model::Api};
 use real::{Agent, AgentKind, Config, Failing, Keeper, Server, Trash};
 use std::{collections::BTreeMap, fs, path::PathBuf, sync::LazyLock};
 use toml::{Table, Value};
