@@ -6,7 +6,7 @@
 mod real;
 
 use crate::house::directory;
-use everkept_core::Fallback;
+use everkept_core::{Fallback, Limits};
 use everkept_drivers::{McpServer, Setup, Speaks, Subagent, model::Api};
 use real::{Agent, AgentKind, Config, Failing, Keeper, Server, Trash};
 use std::{collections::BTreeMap, fs, path::PathBuf, sync::LazyLock};
@@ -37,7 +37,8 @@ pub fn run(bytes: &[u8]) {
 
 /// The same configuration in TOML of another hand. A new key does not compile here until it is written as well.
 fn written(config: &Config) -> String {
-    let Config { default_agent, server, keeper, trash, agents } = config;
+    let Config { default_agent, server, keeper, trash, limits, agents } = config;
+    let Limits { silence, progress, tool, turn, session } = limits;
     let Server { listen, public_url, body_limit_mib } = server;
     let Keeper { hold_ms } = keeper;
     let Trash { keep_days } = trash;
@@ -54,6 +55,12 @@ fn written(config: &Config) -> String {
     let mut table = Table::new();
     put(&mut table, "keep_days", keep_days.map(|days| i64::from(days.get())));
     put(&mut file, "trash", Some(table));
+    let mut table = Table::new();
+    let times = [("silence_s", silence), ("progress_s", progress), ("tool_s", tool), ("turn_s", turn), ("session_s", session)];
+    for (key, time) in times {
+        put(&mut table, key, Some(i64::try_from(time.as_secs()).expect("no number in the file is larger")));
+    }
+    put(&mut file, "limits", Some(table));
     put(&mut file, "agents", Some(agents.iter().map(|(name, agent)| (name.to_string(), Value::Table(one(agent)))).collect::<Table>()));
     toml::to_string(&file).expect("a table of texts and numbers can be written")
 }

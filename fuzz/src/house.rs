@@ -4,7 +4,7 @@
 //! Never: a sleep that is waited for, or an answer that is not HTTP.
 
 use everkept_agent::demo::{DemoAgent, MemoryInRam};
-use everkept_core::{AgentName, Timestamp, TokenId};
+use everkept_core::{AgentName, Limits, Timestamp, TokenId};
 use everkept_engine::{AgentEntry, Clock, Engine, Ids, Parts, Runtime, Settings, Spawner, Token};
 use everkept_server::{Server, secret_hash};
 use everkept_store::MemoryStore;
@@ -174,7 +174,11 @@ async fn engine() -> Engine {
         default_agent: demo,
         runtime: Runtime { clock: runtime.clone(), ids: runtime.clone(), spawner: runtime, failpoints: None },
         // What hangs ends while it is waited for, and what goes on for ever leaves room for others.
-        settings: Settings { silence: PATIENCE / 2, max_agents: 10_000, ..Settings::new(directory().join("work")) },
+        settings: Settings {
+            limits: Limits { silence: PATIENCE / 2, ..Limits::default() },
+            max_agents: 10_000,
+            ..Settings::new(directory().join("work"))
+        },
     };
     Engine::start(parts).await.expect("a store in memory boots")
 }

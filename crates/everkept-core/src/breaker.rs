@@ -4,7 +4,10 @@
 //! Never a verdict on what was cancelled or interrupted, or on a prompt that its agent could not take: nobody shuts an agent
 //! to others by what is asked. And never a clock: it is told the time.
 
-use crate::{AgentName, Body, ModelName, REASON_AGENT_ERROR, REASON_AGENT_SILENT, REASON_START_FAILED, Timestamp, TurnEnd, TurnId};
+use crate::{
+    AgentName, Body, ModelName, REASON_AGENT_CHATTERING, REASON_AGENT_ERROR, REASON_AGENT_SILENT, REASON_START_FAILED, Timestamp, TurnEnd,
+    TurnId,
+};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -66,22 +69,22 @@ pub enum Verdict {
 impl Verdict {
     /// None for what is no end of a try.
     pub fn of(body: &Body) -> Option<Self> {
-        match body {
-            Body::TurnDelayed(data) => Some(Self::of_failure(&data.error.code, &data.error.code)),
-            Body::TurnEnded(data) => Some(match data.state {
-                TurnEnd::Completed => Verdict::Worked,
-                TurnEnd::Cancelled | TurnEnd::Interrupted => Verdict::NotCounted,
-                TurnEnd::Failed | TurnEnd::TimedOut | TurnEnd::DeadLettered => {
-                    Self::of_failure(&data.reason, data.error.as_ref().map_or("", |error| &error.code))
-                }
-            }),
-            _ => None,
+        if let Body::TurnDelayed(data) = body {
+            return Some(Self::of_failure(&data.error.code, &data.error.code));
         }
+        let Body::TurnEnded(data) = body else { return None };
+        Some(match data.state {
+            TurnEnd::Completed => Verdict::Worked,
+            TurnEnd::Cancelled | TurnEnd::Interrupted => Verdict::NotCounted,
+            TurnEnd::Failed | TurnEnd::TimedOut | TurnEnd::DeadLettered => {
+                Self::of_failure(&data.reason, data.error.as_ref().map_or("", |error| &error.code))
+            }
+        })
     }
 
     fn of_failure(reason: &str, code: &str) -> Self {
         match reason {
-            REASON_AGENT_SILENT | REASON_START_FAILED => Verdict::Failed,
+            REASON_AGENT_SILENT | REASON_AGENT_CHATTERING | REASON_START_FAILED => Verdict::Failed,
             REASON_AGENT_ERROR if is_out_of_service(code) => Verdict::Failed,
             // What the session or its prompt brought about says nothing of the agent, and what was not tried neither.
             _ => Verdict::NotCounted,

@@ -30,6 +30,7 @@ mod time;
 mod transcript;
 mod turn;
 mod usage;
+mod watch;
 
 pub use align::{Aligned, SentMessage, align};
 pub use breaker::{Admission, Breaker, BreakerState, Probe, Verdict};
@@ -54,6 +55,7 @@ pub use text::{TextDigest, digest_of, split_text};
 pub use transcript::Fold;
 pub use turn::*;
 pub use usage::Usage;
+pub use watch::{Finding, Limits, Overdue, Watch};
 
 /// The largest event, as stored, in bytes; what a text or a tool's data brings beyond it is split or kept as a blob.
 pub const MAX_EVENT_BYTES: usize = 64 * 1024;

@@ -153,6 +153,11 @@ pub const REASON_SERVER_STOPPED: &str = "server_stopped";
 pub const REASON_AGENT_ERROR: &str = "agent_error";
 pub const REASON_AGENT_EXITED: &str = "agent_exited";
 pub const REASON_AGENT_SILENT: &str = "agent_silent";
+/// It said much, and nothing that got its turn on.
+pub const REASON_AGENT_CHATTERING: &str = "agent_chattering";
+pub const REASON_TOOL_OVERDUE: &str = "tool_overdue";
+pub const REASON_TURN_OVERDUE: &str = "turn_overdue";
+pub const REASON_SESSION_OVERDUE: &str = "session_overdue";
 /// Its agent and model failed too often to be tried now.
 pub const REASON_BREAKER_OPEN: &str = "breaker_open";
 pub const REASON_START_FAILED: &str = "agent_start_failed";

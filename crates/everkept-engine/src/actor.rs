@@ -190,6 +190,7 @@ impl Drop for Ended {
 
 impl Actor {
     async fn wait(&mut self, mail: &mut mpsc::Receiver<Mail>) -> Woken {
+        self.keep_watch();
         let alarm = self.inner.runtime.clock.sleep(self.until_alarm());
         let idle = self.host.is_some() && self.is_idle();
         let held_back = self.is_held_back();

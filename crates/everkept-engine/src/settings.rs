@@ -1,11 +1,12 @@
 //! Figures of the engine. Durations run on the monotonic clock.
 
+use everkept_core::Limits;
 use std::time::Duration;
 
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// An agent that says nothing for so long while a prompt runs (and no question is open) is given up on.
-    pub silence: Duration,
+    /// How long a tool, a turn and a session may take, and how long an agent may say nothing or nothing of use.
+    pub limits: Limits,
     /// An unanswered question is answered no after so long.
     pub question: Duration,
     /// An agent that was told to stop and did not is ended after so long.
@@ -27,7 +28,7 @@ pub struct Settings {
 impl Settings {
     pub fn new(private_directories: std::path::PathBuf) -> Self {
         Settings {
-            silence: Duration::from_secs(600),
+            limits: Limits::default(),
             question: Duration::from_secs(24 * 3600),
             cancel: Duration::from_secs(5),
             idle_agent: Duration::from_secs(60),

@@ -11,3 +11,4 @@ mod limits;
 mod machine;
 mod queue;
 mod support;
+mod watch;

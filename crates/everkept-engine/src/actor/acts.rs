@@ -407,7 +407,8 @@ impl Actor {
 
     pub(super) async fn hear(&mut self, output: Option<Output>) {
         let running = self.state.as_ref().and_then(|state| state.running);
-        self.timers.heard_at = self.now();
+        let now = self.now();
+        self.timers.watch.heard(now);
         let mut next = output;
         let mut ended = next.is_none();
         while let Some(output) = next.take() {
@@ -424,6 +425,7 @@ impl Actor {
         if ended {
             self.host = None;
             self.opening = None;
+            self.timers.watch.gone();
             if running.is_some() && self.heard.gone.is_none() && self.heard.end.is_none() {
                 self.heard.gone = Some("the agent ended without saying how its turn ended".into());
             }

@@ -198,9 +198,10 @@ impl Actor {
 
     fn keep_time(&mut self, event: &Event) {
         let now = self.now();
+        self.keep_watch();
+        self.timers.watch.note(event, now);
         match &event.body {
             Body::TurnStarted(_) => {
-                self.timers.heard_at = now;
                 self.timers.flushed_at = None;
             }
             Body::QuestionAsked(data) => {
@@ -211,11 +212,9 @@ impl Actor {
             }
             Body::QuestionAnswered(data) => {
                 self.timers.questions.remove(&data.question);
-                self.timers.heard_at = now;
             }
             Body::QuestionExpired(data) => {
                 self.timers.questions.remove(&data.question);
-                self.timers.heard_at = now;
             }
             Body::TurnEnded(_) => {
                 self.timers.cancel_at = None;

@@ -28,7 +28,6 @@ impl Actor {
                 Some(host) => {
                     tracing::info!(session = %self.id, %turn, "the turn outlived the last server and goes on");
                     self.host = Some(host);
-                    self.timers.heard_at = self.now();
                     return Ok(());
                 }
                 None => STOPPED.to_owned(),

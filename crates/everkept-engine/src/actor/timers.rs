@@ -2,9 +2,10 @@
 //!
 //! Never by wall time: a clock that jumps wakes nobody and lets nobody oversleep.
 
-use super::{Actor, QuestionAlarms, is_due};
+use super::{Actor, Outcome, QuestionAlarms, is_due};
 use everkept_core::{
-    Command, Effect, ExpiredBecause, FailedEnd, QuestionState, REASON_AGENT_SILENT, Timestamp, TurnError, TurnFailure, TurnId,
+    Command, Effect, EndTurn, ExpiredBecause, FailedEnd, Finding, Overdue, QuestionState, REASON_AGENT_CHATTERING, REASON_AGENT_SILENT,
+    REASON_SESSION_OVERDUE, REASON_TOOL_OVERDUE, REASON_TURN_OVERDUE, Timestamp, TurnEnd, TurnError, TurnFailure, TurnId, Watch,
 };
 use std::time::Duration;
 
@@ -17,8 +18,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 pub(super) struct Timers {
     /// When the last thing happened that a person or an agent caused.
     pub active_at: Duration,
-    /// When the agent last said something, or its turn last stopped waiting.
-    pub heard_at: Duration,
+    pub watch: Watch,
     /// When the last batch of the answer was committed.
     pub flushed_at: Option<Duration>,
     /// When what was heard is to be committed.
@@ -65,7 +65,7 @@ impl Actor {
         sooner(timers.retry_at);
         sooner(self.put_off_until());
         sooner(timers.questions.values().min().copied());
-        sooner(self.silence_at());
+        sooner(self.watch_at());
         sooner(self.host.as_ref().filter(|_| self.is_idle()).map(|host| host.idle_since + settings.idle_agent));
         // An alarm that is due but cannot be acted on yet must not spin.
         next.saturating_sub(self.now()).max(Duration::from_millis(1))
@@ -87,15 +87,25 @@ impl Actor {
         held.at.filter(|_| next)
     }
 
-    /// A turn that runs and waits for nobody has to be heard of. One whose end waits for space has been.
-    fn silence_at(&self) -> Option<Duration> {
-        if self.heard.end.is_some() {
+    /// Brings the watch in line with what the state says runs: a turn that is taken over is watched from now on.
+    pub(super) fn keep_watch(&mut self) {
+        let now = self.now();
+        let Some(state) = &self.state else { return };
+        let waits = state.running.is_some_and(|turn| state.open_questions(turn).next().is_some());
+        self.timers.watch.look(state.running, waits, state.current_turn().is_some(), now);
+    }
+
+    /// When the running turn is to be looked at. One whose end waits for space is over.
+    fn watch_at(&self) -> Option<Duration> {
+        if self.heard.end.is_some() || self.state.as_ref()?.running != self.timers.watch.turn() {
             return None;
         }
-        let state = self.state.as_ref()?;
-        let turn = state.running?;
-        let waiting = state.open_questions(turn).next().is_some();
-        (!waiting).then(|| self.timers.heard_at + self.inner.settings.silence)
+        match self.timers.watch.find(&self.inner.settings.limits, self.now())? {
+            Finding::Well { until } => Some(until),
+            // Its end comes from whoever answers, or has come with the agent's.
+            Finding::WaitsForHuman | Finding::AgentGone => None,
+            Finding::AgentSilent | Finding::AgentChattering | Finding::Overdue(_) => Some(self.now()),
+        }
     }
 
     /// Acts on every alarm that is due.
@@ -118,8 +128,8 @@ impl Actor {
         if due(self.timers.cancel_at) {
             self.give_up_cancelled().await;
         }
-        if due(self.silence_at()) {
-            self.give_up_silent().await;
+        if due(self.watch_at()) {
+            self.give_up().await;
         }
         let expired: Vec<_> = self.timers.questions.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id).collect();
         for question in expired {
@@ -149,16 +159,33 @@ impl Actor {
         self.timers.questions.retain(|id, _| state.question(*id).is_some_and(|question| question.state == QuestionState::Open));
     }
 
-    async fn give_up_silent(&mut self) {
+    /// Ends the running turn for what the watch found, with what was said so far.
+    async fn give_up(&mut self) {
         let Some(turn) = self.state.as_ref().and_then(|state| state.running) else { return };
-        self.end_agent().await;
-        let error = TurnError {
-            code: REASON_AGENT_SILENT.into(),
-            message: format!("the agent said nothing for {} s and was ended", self.inner.settings.silence.as_secs()),
-            may_have_happened: true,
+        let limits = self.inner.settings.limits;
+        let (reason, what, limit) = match self.timers.watch.find(&limits, self.now()) {
+            Some(Finding::AgentSilent) => (REASON_AGENT_SILENT, "the agent said nothing", limits.silence),
+            Some(Finding::AgentChattering) => (REASON_AGENT_CHATTERING, "the agent said nothing that got its turn on", limits.progress),
+            Some(Finding::Overdue(Overdue::Tool)) => (REASON_TOOL_OVERDUE, "a tool took longer than it may", limits.tool),
+            Some(Finding::Overdue(Overdue::Turn)) => (REASON_TURN_OVERDUE, "the turn took longer than it may", limits.turn),
+            Some(Finding::Overdue(Overdue::Session)) => {
+                (REASON_SESSION_OVERDUE, "the session was busy for longer than it may", limits.session)
+            }
+            Some(Finding::Well { .. } | Finding::WaitsForHuman | Finding::AgentGone) | None => return,
         };
-        let failure = TurnFailure::Prompt { end: FailedEnd::TimedOut, reason: REASON_AGENT_SILENT.into(), error };
-        self.heard.end = Some(self.failed(turn, failure));
+        self.end_agent().await;
+        let message = format!("{what} ({} s) and was ended", limit.as_secs());
+        let error = TurnError { code: reason.into(), message, may_have_happened: true };
+        self.heard.end = Some(match reason {
+            // Another try takes as long: what ran out of time is not tried again by itself.
+            REASON_TOOL_OVERDUE | REASON_TURN_OVERDUE | REASON_SESSION_OVERDUE => {
+                Outcome::Turn(EndTurn { turn, end: TurnEnd::TimedOut, reason: reason.into(), error: Some(error) })
+            }
+            _ => self.failed(turn, TurnFailure::Prompt { end: FailedEnd::TimedOut, reason: reason.into(), error }),
+        });
+        if reason == REASON_SESSION_OVERDUE {
+            self.timers.watch.rest();
+        }
         self.flush().await;
     }
 

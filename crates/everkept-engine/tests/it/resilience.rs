@@ -244,3 +244,70 @@ async fn a_turn_that_waits_for_its_next_try_can_be_cancelled_at_once() {
     assert_eq!(world.ended(turn.id).await.state, TurnState::Cancelled);
     assert!(began.elapsed() < Duration::from_millis(100));
 }
+
+/// Says over and over what gets nobody on.
+struct Chatterbox;
+
+impl Agent for Chatterbox {
+    fn abilities(&self) -> Abilities {
+        Abilities { resume: false, fork: false, cancel: true, ask_permission: false, set_model: false, report_usage: false, remember: true }
+    }
+
+    fn open(&self, _: Open) -> BoxFuture<Result<Opened, AgentFault>> {
+        let abilities = self.abilities();
+        Box::pin(async move {
+            let (orders, mut given) = tokio::sync::mpsc::channel(everkept_agent::ORDER_QUEUE);
+            let (say, output) = tokio::sync::mpsc::channel(everkept_agent::OUTPUT_QUEUE);
+            tokio::spawn(async move {
+                let _prompt = given.recv().await;
+                let said = || everkept_agent::Output::Said { raw: b"still here\n".as_slice().into(), said: Vec::new() };
+                while say.send(said()).await.is_ok() {
+                    tokio::time::sleep(Duration::from_secs(10)).await;
+                }
+            });
+            let agent_session = AgentSessionId::new("chatter-1").unwrap();
+            Ok(Opened { agent_session, abilities, model_set: None, connection: everkept_agent::Connection { orders, output } })
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn re_05_an_agent_that_only_chatters_is_given_up_on() {
+    let mut world = World::new().await;
+    world.agents.insert(name("demo"), AgentEntry::new(Arc::new(Chatterbox), None));
+    world.crash_and_restart().await;
+    let (session, began) = (world.session().await, tokio::time::Instant::now());
+    let (turn, _) = world.ask(session, "hello").await;
+    assert_eq!((turn.state, turn.reason.as_deref()), (TurnState::TimedOut, Some("agent_chattering")));
+    assert_eq!(began.elapsed().as_secs(), 1_800);
+}
+
+#[tokio::test(start_paused = true)]
+async fn re_04_a_turn_has_its_time_keeps_what_was_said_and_is_not_tried_again() {
+    let mut world = World::with(|settings| settings.limits.turn = Duration::from_secs(60)).await;
+    let demo = world.agents[&name("demo")].clone();
+    world.agents.insert(name("demo"), AgentEntry { retry_prompts: 5, ..demo });
+    world.crash_and_restart().await;
+    let (session, began) = (world.session().await, tokio::time::Instant::now());
+    let (turn, answer) = world.ask(session, "!long !slow:1000 count").await;
+    assert_eq!((turn.state, turn.reason.as_deref()), (TurnState::TimedOut, Some("turn_overdue")));
+    assert_eq!(began.elapsed().as_secs(), 60);
+    assert!(answer.starts_with("reply 1 to: count and on"), "{answer}");
+    assert!(!world.kinds(session).await.contains(&"turn.retried"));
+    assert_eq!(world.ask(session, "next").await.1, "reply 2 to: next", "the session goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn re_04_a_session_that_is_never_done_is_stopped_and_begins_anew() {
+    let world = World::with(|settings| settings.limits.session = Duration::from_secs(100)).await;
+    let session = world.session().await;
+    let mut turns = Vec::new();
+    for _ in 0..3 {
+        turns.push(world.send(session, "!slow:20000 a").await.id);
+    }
+    let mut ends = Vec::new();
+    for turn in turns {
+        ends.push(world.ended(turn).await.reason.unwrap());
+    }
+    assert_eq!(ends, ["end_turn", "session_overdue", "end_turn"]);
+}

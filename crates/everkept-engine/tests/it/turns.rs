@@ -34,7 +34,7 @@ async fn tu_01_tu_02_a_turn_is_a_record_that_begins_at_send_and_ends_with_the_re
 
 #[tokio::test(start_paused = true)]
 async fn tu_03_every_outcome_is_typed() {
-    let world = World::with(|settings| settings.silence = Duration::from_secs(30)).await;
+    let world = World::with(|settings| settings.limits.silence = Duration::from_secs(30)).await;
     let session = world.session().await;
     let outcomes = [
         ("fine", TurnState::Completed, "end_turn"),

@@ -3,13 +3,15 @@
 //! Never: a key that is taken and does nothing.
 
 mod failing;
+mod limits;
 mod setup;
 
 use anyhow::{Context, anyhow};
-use everkept_core::{AgentName, ModelName};
+use everkept_core::{AgentName, Limits, ModelName};
 use everkept_drivers::{Setup, Speaks, model::Api};
 pub use failing::Failing;
 use failing::{FileFailing, FileFallback};
+use limits::FileLimits;
 use serde::Deserialize;
 use setup::{FileServer, FileSetup, FileSubagent};
 use std::{collections::BTreeMap, fs, io, num::NonZeroU32, ops::Range, path::Path};
@@ -22,6 +24,7 @@ pub struct Config {
     pub server: Server,
     pub keeper: Keeper,
     pub trash: Trash,
+    pub limits: Limits,
     pub agents: BTreeMap<AgentName, Agent>,
 }
 
@@ -73,6 +76,8 @@ struct File {
     keeper: Keeper,
     #[serde(default)]
     trash: Trash,
+    #[serde(default)]
+    limits: FileLimits,
     #[serde(default)]
     agents: BTreeMap<Spanned<String>, FileAgent>,
 }
@@ -130,6 +135,7 @@ impl Config {
             at(span, format!("{} (in `{}`)", error.message(), whole.trim()))
         })?;
         let mut config = Config { server: file.server, keeper: file.keeper, trash: file.trash, ..Config::default() };
+        config.limits = file.limits.check().map_err(|(span, problem)| at(span.unwrap_or(0..0), format!("limits.{problem}")))?;
         if let Some(name) = file.default_agent {
             let problem = |refusal| at(name.span(), format!("default_agent: {refusal}"));
             config.default_agent = Some(AgentName::new(name.get_ref().clone()).map_err(problem)?);
@@ -254,6 +260,9 @@ mod tests {
             hold_ms = 0
             [trash]
             keep_days = 30
+            [limits]
+            silence_s = 60
+            turn_s = 7200
             [agents.work]
             protocol = "acp"
             command = ["opencode", "acp"]
@@ -314,6 +323,11 @@ mod tests {
                 },
                 keeper: Keeper { hold_ms: Some(0) },
                 trash: Trash { keep_days: std::num::NonZeroU16::new(30) },
+                limits: Limits {
+                    silence: std::time::Duration::from_secs(60),
+                    turn: std::time::Duration::from_secs(7_200),
+                    ..Limits::default()
+                },
                 agents: BTreeMap::from([
                     (
                         name("work"),
@@ -398,7 +412,7 @@ mod tests {
     fn an_error_names_file_line_and_key() {
         says(
             "\nlisten = \"x\"",
-            "config.toml:2: unknown field `listen`, expected one of `default_agent`, `server`, `keeper`, `trash`, `agents`",
+            "config.toml:2: unknown field `listen`, expected one of `default_agent`, `server`, `keeper`, `trash`, `limits`, `agents`",
         );
         says("[server]\nport = 1", "config.toml:2: unknown field `port`");
         says("[server]\n\nlisten = 7717", "(in `listen = 7717`)");
@@ -418,6 +432,9 @@ mod tests {
             says(&text, "config.toml:3: agents.a.base_url: must be http:// or https://");
         }
         says("[agents.a]\nprotocol = \"openai\"\nmax_tokens = 0", "config.toml:3: ");
+        says("[limits]\nturn_s = 5", "config.toml:2: limits.tool_s (3600 s) must be less than turn_s (5 s)");
+        says("[limits]\nsilence_s = 5\ntool_s = 20000", "config.toml:3: limits.tool_s (20000 s) must be less than turn_s (14400 s)");
+        says("[limits]\nsilence_s = 0", "config.toml:2: ");
         says("[agents.a]\nprotocol = \"demo\"\nretry_prompts = 11", "config.toml:3: agents.a.retry_prompts must be at most 10");
         says("[agents.a]\nprotocol = \"demo\"\nretry_prompts = -1", "config.toml:3: ");
         says("[agents.a]\nprotocol = \"demo\"\nfallback = [\n{}]", "config.toml:4: agents.a.fallback names neither an agent nor a model");

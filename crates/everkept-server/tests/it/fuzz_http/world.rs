@@ -6,7 +6,7 @@ use super::generate::Seen;
 use crate::line::{Line, PORT};
 use everkept_agent::BoxFuture;
 use everkept_agent::demo::{DemoAgent, MemoryInRam};
-use everkept_core::{AgentName, Fallback, ModelName};
+use everkept_core::{AgentName, Fallback, Limits, ModelName};
 use everkept_engine::{AgentEntry, Engine, Ids, Parts, Runtime, Settings, Spawner, Stop, TokioRuntime};
 use everkept_server::{Server, create_token, login_link};
 use everkept_store::verify;
@@ -72,7 +72,7 @@ impl World {
         let runtime = Runtime { clock: TokioRuntime::runtime().clock, ids: own.clone(), spawner: own, failpoints: None };
         let store = Arc::new(SqliteStore::open(directory.path(), Mode::Inline).unwrap());
         let settings = Settings {
-            silence: Duration::from_secs(6),
+            limits: Limits { silence: Duration::from_secs(6), ..Limits::default() },
             question: Duration::from_secs(8),
             max_agents: 16,
             ..Settings::new(directory.path().join("work"))

@@ -73,6 +73,7 @@ impl Client {
                 _ = self.post(&format!("/api/sessions/{session}/messages"), messages).await;
             }
             87..93 => self.again().await,
+            93..97 => self.dead_letter(&session).await,
             _ => self.look(&session).await,
         }
     }
@@ -144,6 +145,26 @@ impl Client {
         }
     }
 
+    /// Takes up what was given up, as it was or with another request, or puts it away.
+    async fn dead_letter(&mut self, session: &str) {
+        let Some(listed) = wire::send("GET", &format!("/api/dead-letters?session={session}"), None, "").await else { return };
+        let listed = listed.json();
+        let Some(letter) = listed["items"].as_array().and_then(|items| self.dice.of(items)) else { return };
+        let path = format!("/api/dead-letters/{}", letter["turn"]["id"].as_str().unwrap());
+        if self.dice.one_in(3) {
+            let answer = self.write("DELETE", &path, json!({})).await;
+            assert!(answer.is_good() || answer.status == 404, "{path}: {}", answer.status);
+            self.house.mark("a dead letter was put away");
+            return;
+        }
+        let body = if self.dice.one_in(2) { json!({ "input": "less" }) } else { json!({}) };
+        let answer = self.post(&format!("{path}/retry"), body).await;
+        if answer.is_good() {
+            self.turns.push(answer.json()["id"].as_str().unwrap().to_owned());
+            self.house.mark("a dead letter was taken up");
+        }
+    }
+
     async fn answer(&mut self, session: &str) {
         let Some(listed) = wire::send("GET", &format!("/api/questions?session={session}"), None, "").await else { return };
         let listed = listed.json();
@@ -171,6 +192,10 @@ impl Client {
     }
 
     async fn post(&mut self, path: &str, body: Value) -> Answer {
+        self.write("POST", path, body).await
+    }
+
+    async fn write(&mut self, method: &'static str, path: &str, body: Value) -> Answer {
         self.keys += 1;
         let key = format!("key-{}-{}", self.number, self.keys);
         let body = body.to_string();
@@ -178,7 +203,7 @@ impl Client {
         let answer = loop {
             tries += 1;
             let crashes = self.house.crashes.load(SeqCst);
-            match wire::send("POST", path, Some(&key), &body).await {
+            match wire::send(method, path, Some(&key), &body).await {
                 Some(answer) if answer.status < 500 => break answer,
                 Some(answer) => self.house.saw(format!("{key} {path} {}", answer.status)),
                 None if self.house.crashes.load(SeqCst) > crashes => self.house.mark("a crash while a command was under way"),
@@ -195,7 +220,7 @@ impl Client {
         }
         if answer.is_good() {
             let kept = Kept {
-                method: "POST",
+                method,
                 path: path.to_owned(),
                 key: key.clone(),
                 body: body.clone(),
@@ -204,7 +229,7 @@ impl Client {
             };
             self.house.told().kept.push(kept);
             if self.dice.one_in(8)
-                && let Some(same) = wire::send("POST", path, Some(&key), &body).await.filter(|same| same.status < 500)
+                && let Some(same) = wire::send(method, path, Some(&key), &body).await.filter(|same| same.status < 500)
             {
                 assert_eq!((same.status, same.replayed, &same.body), (answer.status, true, &answer.body), "{key} {path}");
             }

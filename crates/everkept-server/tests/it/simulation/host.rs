@@ -3,9 +3,10 @@
 //! Never: anything of its own that a crash would have to spare; that is the house's.
 
 use super::house::{House, PORT, Prompted, SECRET};
+use crate::dice::Dice;
 use everkept_agent::demo::{DemoAgent, MemoryInRam};
-use everkept_agent::{Abilities, Agent, AgentFault, Connection, ORDER_QUEUE, Open, Opened, Order, PromptPart};
-use everkept_core::{AgentName, Timestamp, TokenId};
+use everkept_agent::{Abilities, Agent, AgentFault, AgentFaultKind, Connection, ORDER_QUEUE, Open, Opened, Order, PromptPart};
+use everkept_core::{AgentName, Fallback, Limits, ModelName, Timestamp, TokenId};
 use everkept_engine::{AgentEntry, Clock, Engine, Ids, Parts, Runtime, Settings, Spawner, Token};
 use everkept_server::{Server, secret_hash};
 use everkept_store_sql::{Mode, SqliteStore};
@@ -59,7 +60,7 @@ async fn start(house: &Arc<House>, memory: Arc<MemoryInRam>, runtime: Runtime) -
     let watched = Arc::new(Watched { demo, house: house.clone() });
     let name = AgentName::new("demo").unwrap();
     let settings = Settings {
-        silence: Duration::from_secs(3),
+        limits: Limits { silence: Duration::from_secs(3), ..Limits::default() },
         question: Duration::from_secs(2),
         cancel: Duration::from_secs(1),
         idle_agent: Duration::from_secs(1),
@@ -68,7 +69,9 @@ async fn start(house: &Arc<House>, memory: Arc<MemoryInRam>, runtime: Runtime) -
         max_agents: 3,
         ..Settings::new(house.directory.join("work"))
     };
-    let agents = BTreeMap::from([(name.clone(), AgentEntry::new(watched, None))]);
+    let fallback = vec![Fallback { agent: None, model: Some(ModelName::new("demo/other").unwrap()) }];
+    let entry = AgentEntry { retry_prompts: 1, fallback, ..AgentEntry::new(watched, None) };
+    let agents = BTreeMap::from([(name.clone(), entry)]);
     let engine =
         Engine::start(Parts { store, agents, default_agent: name, runtime, settings }).await.expect("a database that opened boots");
     let hash = secret_hash(SECRET);
@@ -142,6 +145,13 @@ impl Agent for Watched {
 
     fn open(&self, open: Open) -> everkept_agent::BoxFuture<Result<Opened, AgentFault>> {
         let (opening, house) = (self.demo.open(open), self.house.clone());
+        let count = house.openings.fetch_add(1, SeqCst);
+        // Now and then it does not start, and would have a moment later.
+        if Dice::new(house.seed, 10_000 + count).one_in(8) {
+            let (kind, message) = (AgentFaultKind::Exited, "it ended at once".into());
+            let fault = AgentFault { kind, doing: "starting".into(), message, retryable: true, may_have_happened: false };
+            return Box::pin(async { Err(fault) });
+        }
         Box::pin(async move {
             let opened = opening.await?;
             let (orders, heard) = mpsc::channel(ORDER_QUEUE);

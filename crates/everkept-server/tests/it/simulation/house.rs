@@ -19,6 +19,8 @@ pub struct House {
     pub skew: AtomicI64,
     pub ids: AtomicU64,
     pub agent_ids: AtomicU64,
+    /// How often an agent was to be opened.
+    pub openings: AtomicU64,
     /// How often the server was started.
     pub boots: AtomicU64,
     pub crashes: AtomicU64,
@@ -97,6 +99,7 @@ impl House {
             skew: AtomicI64::new(0),
             ids: AtomicU64::new(0),
             agent_ids: AtomicU64::new(0),
+            openings: AtomicU64::new(0),
             boots: AtomicU64::new(0),
             crashes: AtomicU64::new(0),
             healed: AtomicBool::new(false),
