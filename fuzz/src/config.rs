@@ -6,7 +6,7 @@
 mod real;
 
 use crate::house::directory;
-use everkept_core::{Fallback, Limits};
+use everkept_core::{Fallback, Limits, Price};
 use everkept_drivers::{McpServer, Setup, Speaks, Subagent, model::Api};
 use real::{Agent, AgentKind, Config, Failing, Keeper, Server, Trash};
 use std::{collections::BTreeMap, fs, path::PathBuf, sync::LazyLock};
@@ -37,7 +37,7 @@ pub fn run(bytes: &[u8]) {
 
 /// The same configuration in TOML of another hand. A new key does not compile here until it is written as well.
 fn written(config: &Config) -> String {
-    let Config { default_agent, server, keeper, trash, limits, agents } = config;
+    let Config { default_agent, server, keeper, trash, limits, agents, prices } = config;
     let Limits { silence, progress, tool, turn, session } = limits;
     let Server { listen, public_url, body_limit_mib } = server;
     let Keeper { hold_ms } = keeper;
@@ -62,6 +62,17 @@ fn written(config: &Config) -> String {
     }
     put(&mut file, "limits", Some(table));
     put(&mut file, "agents", Some(agents.iter().map(|(name, agent)| (name.to_string(), Value::Table(one(agent)))).collect::<Table>()));
+    let price = |Price { input, output, cache_read, cache_write, date }: &Price| {
+        let dollars = |micros: u64| micros as f64 / 1e6;
+        let mut table = Table::new();
+        put(&mut table, "input", Some(dollars(*input)));
+        put(&mut table, "output", Some(dollars(*output)));
+        put(&mut table, "cache_read", cache_read.map(dollars));
+        put(&mut table, "cache_write", cache_write.map(dollars));
+        put(&mut table, "date", Some(date.clone()));
+        Value::Table(table)
+    };
+    put(&mut file, "prices", Some(prices.iter().map(|(model, it)| (model.to_string(), price(it))).collect::<Table>()));
     toml::to_string(&file).expect("a table of texts and numbers can be written")
 }
 

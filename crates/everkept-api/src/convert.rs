@@ -12,6 +12,13 @@ pub fn time(at: core::Timestamp) -> String {
     jiff::Timestamp::from_microsecond(at.0).unwrap_or(nearest).to_string()
 }
 
+/// The instant that a text names: a day, which begins at midnight UTC, or a time as RFC 3339 writes it.
+pub fn time_of(text: &str) -> Option<core::Timestamp> {
+    let day = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
+    let at = text.parse::<jiff::Timestamp>().ok().or_else(|| day().map(|day| day.timestamp()))?;
+    Some(core::Timestamp(at.as_microsecond()))
+}
+
 /// A name for file names and addresses: the title's letters and digits, else the id.
 pub fn slug(title: Option<&str>, id: core::SessionId) -> String {
     let mut slug = String::new();
@@ -106,6 +113,9 @@ impl From<core::Usage> for Usage {
             cache_read_tokens: usage.cache_read_tokens,
             cache_write_tokens: usage.cache_write_tokens,
             cost_usd_micros: usage.cost_usd_micros,
+            priced_on: usage.priced_on,
+            request: usage.request,
+            models: usage.models.into_iter().map(|(model, part)| (text(model), part.into())).collect(),
         }
     }
 }

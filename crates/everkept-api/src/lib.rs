@@ -20,9 +20,10 @@ pub mod session;
 pub mod summary;
 pub mod token;
 pub mod turn;
+pub mod usage;
 
 pub use agent::*;
-pub use convert::{slug, time};
+pub use convert::{slug, time, time_of};
 pub use error::{Error, ErrorCode, ErrorDetail};
 pub use event::*;
 pub use list::*;
@@ -32,6 +33,7 @@ pub use session::*;
 pub use summary::*;
 pub use token::*;
 pub use turn::*;
+pub use usage::*;
 
 /// JSON that somebody else wrote, kept as the text it came in.
 pub type RawJson = Box<serde_json::value::RawValue>;

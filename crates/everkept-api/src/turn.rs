@@ -2,7 +2,7 @@
 //!
 //! Never: a guess at what a sender meant; a body says `input` or `messages`, not both.
 
-use crate::{Input, MessageIn, Part, words::words};
+use crate::{Input, MessageIn, Part, Usage, words::words};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -108,25 +108,6 @@ pub struct TurnError {
     pub message: String,
     /// The agent may have acted all the same.
     pub may_have_happened: bool,
-}
-
-/// Tokens and money, as the agent reported them; a figure it did not report is absent.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(default)]
-pub struct Usage {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub input_tokens: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub output_tokens: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reasoning_tokens: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cache_read_tokens: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cache_write_tokens: Option<u64>,
-    /// In millionths of a US dollar.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cost_usd_micros: Option<u64>,
 }
 
 /// What a message does that comes while a turn runs.

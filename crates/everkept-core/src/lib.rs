@@ -45,7 +45,7 @@ pub use names::*;
 pub use owed::{Effect, Owed, effects, owed};
 pub use policy::{OPENINGS, wait};
 pub use question::*;
-pub use record::{MessageRecord, Record, TurnRecord, records};
+pub use record::{MessageRecord, Record, TurnRecord, UsageRecord, records};
 pub use refusal::Refusal;
 pub use resolve::{Fallback, KnownAgent, KnownAgents, resolve_agent, resolve_model};
 pub use session::*;
@@ -54,7 +54,7 @@ pub(crate) use text::json_len;
 pub use text::{TextDigest, digest_of, split_text};
 pub use transcript::Fold;
 pub use turn::*;
-pub use usage::Usage;
+pub use usage::{Price, Prices, Usage};
 pub use watch::{Finding, Limits, Overdue, Watch};
 
 /// The largest event, as stored, in bytes; what a text or a tool's data brings beyond it is split or kept as a blob.

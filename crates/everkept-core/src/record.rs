@@ -2,7 +2,10 @@
 //!
 //! Never the truth: `verify` replays the log, asks for the same rows and compares.
 
-use crate::{Body, Effect, Event, MessageEntry, MessageId, Question, Role, Session, State, Turn, TurnEntry, TurnId, owed};
+use crate::{
+    AgentName, Body, Effect, Event, MessageEntry, MessageId, ModelName, Question, Role, Session, State, Timestamp, Turn, TurnEntry, TurnId,
+    Usage, owed,
+};
 use serde::{Deserialize, Serialize};
 
 /// One row to put in the place of the row with the same key.
@@ -10,6 +13,7 @@ use serde::{Deserialize, Serialize};
 pub enum Record {
     Session(Session),
     Turn(TurnRecord),
+    Usage(UsageRecord),
     Message(MessageRecord),
     Question(Question),
     /// Everything the session is owed now.
@@ -27,6 +31,17 @@ pub struct TurnRecord {
     pub dead_letter: bool,
 }
 
+/// What a turn cost, by model. Another turn's, an inherited one's above all, is in no other session's rows: each is there once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UsageRecord {
+    pub turn: TurnId,
+    pub queued_seq: u64,
+    pub agent: AgentName,
+    /// When the turn began.
+    pub at: Timestamp,
+    pub parts: Vec<(Option<ModelName>, Usage)>,
+}
+
 /// Which events of its log a message is read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageRecord {
@@ -41,6 +56,20 @@ pub struct MessageRecord {
 impl From<&TurnEntry> for TurnRecord {
     fn from(entry: &TurnEntry) -> Self {
         TurnRecord { turn: entry.turn.clone(), queued_seq: entry.queued_seq, ended_seq: entry.ended_seq, dead_letter: entry.dead_letter }
+    }
+}
+
+impl UsageRecord {
+    /// None for a turn that nothing is known of.
+    pub fn of(record: &TurnRecord) -> Option<Self> {
+        let turn = &record.turn;
+        Some(UsageRecord {
+            turn: turn.id,
+            queued_seq: record.queued_seq,
+            agent: turn.agent.clone(),
+            at: turn.started_at.unwrap_or(turn.queued_at),
+            parts: turn.usage.as_ref()?.rows(turn.model.as_ref()),
+        })
     }
 }
 
@@ -106,7 +135,9 @@ pub fn records(state: &State, events: &[Event]) -> Vec<Record> {
         rows.push(Record::Session(state.session.clone()));
         rows.push(Record::Owed(owed(state)));
     }
-    rows.extend(turns.into_iter().filter_map(|id| state.turn(id)).map(|entry| Record::Turn(entry.into())));
+    let turns: Vec<TurnRecord> = turns.into_iter().filter_map(|id| state.turn(id)).map(TurnRecord::from).collect();
+    rows.extend(turns.iter().filter_map(UsageRecord::of).map(Record::Usage));
+    rows.extend(turns.into_iter().map(Record::Turn));
     rows.extend(messages.into_iter().filter_map(|id| state.message(id)).map(|entry| Record::Message(entry.into())));
     rows.extend(questions.into_iter().filter_map(|id| state.question(id)).map(|question| Record::Question(question.clone())));
     rows

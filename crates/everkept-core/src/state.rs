@@ -200,6 +200,14 @@ impl State {
         self.questions.iter().filter(move |question| question.turn == turn && question.state == QuestionState::Open)
     }
 
+    /// Whether another turn has these very figures, by the agent's own id of them: an agent may tell again what it told.
+    pub fn has_counted(&self, turn: TurnId, usage: &Usage) -> bool {
+        let (Some(request), Some(entry)) = (&usage.request, self.turn(turn)) else { return false };
+        let agent = &entry.turn.agent;
+        let same = |counted: &Usage| counted.request.as_ref() == Some(request);
+        self.turns.iter().any(|entry| entry.turn.id != turn && entry.turn.agent == *agent && entry.turn.usage.as_ref().is_some_and(same))
+    }
+
     /// The turn that holds the session: the running one, else the first of the queue.
     pub fn current_turn(&self) -> Option<TurnId> {
         self.running.or_else(|| self.queue.front().copied())

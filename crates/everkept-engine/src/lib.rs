@@ -35,5 +35,6 @@ pub use tail::Tail;
 pub use everkept_agent::Abilities;
 pub use everkept_agent::remote::{Broken, Claim, Link, PIECE_BYTES, RemoteAgent};
 pub use everkept_store::{
-    EventsQuery, KeptAnswer, LettersQuery, Lines, Page, PlaceQuery, Problem, QuestionsQuery, SessionsQuery, StoreFault, StoredEvent, Token,
+    DAY_MICROS, EventsQuery, KeptAnswer, LettersQuery, Lines, Page, PlaceQuery, Problem, QuestionsQuery, SessionsQuery, StoreFault,
+    StoredEvent, Token, UsageBy, UsageQuery, UsageSum,
 };

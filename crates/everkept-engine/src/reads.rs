@@ -12,7 +12,9 @@ use everkept_core::{
     Breaker, Message, MessageRecord, ParentKind, Part, Question, QuestionId, Refusal, Resource, Session, SessionId, TextDigest, Thread,
     Turn, TurnId, TurnRecord,
 };
-use everkept_store::{EventsQuery, LettersQuery, Lines, Page, PlaceQuery, QuestionsQuery, SessionsQuery, StoredEvent};
+use everkept_store::{
+    EventsQuery, LettersQuery, Lines, Page, PlaceQuery, QuestionsQuery, SessionsQuery, StoredEvent, UsageQuery, UsageSum,
+};
 use std::collections::BTreeMap;
 use tokio::sync::broadcast;
 
@@ -200,6 +202,19 @@ impl Engine {
             BreakerCard { breaker, state, probe }
         };
         Ok(kept.into_iter().map(card).collect())
+    }
+
+    /// What turns cost, of the caller's own sessions. Those in the trash count; they cannot be asked for by their ids.
+    pub async fn usage(&self, caller: &Caller, query: UsageQuery) -> Result<Page<UsageSum>, Failure> {
+        if let Some(session) = query.session {
+            self.visible(caller, session).await?;
+        }
+        let owner = caller.owner()?.cloned();
+        if owner.is_some() && query.resource.is_some() && query.resource != owner {
+            return Ok(Page { items: Vec::new(), has_more: false });
+        }
+        let query = UsageQuery { resource: owner.or(query.resource), ..query };
+        self.inner.check(self.inner.store.usage(query).await)
     }
 
     pub async fn question(&self, caller: &Caller, question: QuestionId) -> Result<Question, Failure> {

@@ -1,6 +1,6 @@
 //! Figures of the engine. Durations run on the monotonic clock.
 
-use everkept_core::Limits;
+use everkept_core::{Limits, Prices};
 use std::time::Duration;
 
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub struct Settings {
     pub idle_session: Duration,
     /// How long what is deleted stays in the trash at least; for ever without one.
     pub keep_trash: Option<Duration>,
+    /// For what agents do not say the cost of.
+    pub prices: Prices,
     /// Where sessions without a directory get theirs.
     pub private_directories: std::path::PathBuf,
 }
@@ -36,6 +38,7 @@ impl Settings {
             max_agents: 32,
             idle_session: Duration::from_secs(60),
             keep_trash: None,
+            prices: Prices::new(),
             private_directories,
         }
     }

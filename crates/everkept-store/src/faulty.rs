@@ -157,6 +157,7 @@ impl Store for FaultyStore {
         fn dead_letters(query: LettersQuery) -> Page<TurnRecord>;
         fn put_breaker(breaker: Breaker) -> ();
         fn breakers() -> Vec<Breaker>;
+        fn usage(query: UsageQuery) -> Page<UsageSum>;
         fn owed() -> Vec<(SessionId, Vec<Effect>)>;
         fn raw(session: SessionId, turn: TurnId, from: u64) -> Bytes;
         fn blob_sessions(id: TextDigest) -> Vec<SessionId>;

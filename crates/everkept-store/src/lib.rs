@@ -20,8 +20,8 @@ pub use words::{matches, words};
 
 use bytes::Bytes;
 use everkept_core::{
-    AgentName, BlobRef, Breaker, Effect, Event, MessageRecord, Question, QuestionId, Record, Resource, Session, SessionId, SessionState,
-    TextDigest, Thread, Timestamp, TokenId, TurnId, TurnRecord,
+    AgentName, BlobRef, Breaker, Effect, Event, MessageRecord, ModelName, Question, QuestionId, Record, Resource, Session, SessionId,
+    SessionState, TextDigest, Thread, Timestamp, TokenId, TurnId, TurnRecord, Usage,
 };
 use std::{future::Future, pin::Pin};
 
@@ -73,6 +73,9 @@ pub trait Store: Send + Sync {
     fn question(&self, question: QuestionId) -> Answer<'_, Option<Question>>;
     /// All questions of a session by place, or of all sessions outside the trash by the time they were asked.
     fn questions(&self, query: QuestionsQuery) -> Answer<'_, Vec<Question>>;
+
+    /// What turns cost, added up; each turn once, the trash included. Newest day first, then by owner, agent, model, session.
+    fn usage(&self, query: UsageQuery) -> Answer<'_, Page<UsageSum>>;
 
     /// Sessions that are owed something, and what.
     fn owed(&self) -> Answer<'_, Vec<(SessionId, Vec<Effect>)>>;
@@ -249,6 +252,50 @@ pub struct LettersQuery {
     /// The last one of the page before: when it was given up, and its id.
     pub before: Option<(Timestamp, TurnId)>,
     pub limit: u32,
+}
+
+/// A day, in the microseconds of a timestamp.
+pub const DAY_MICROS: i64 = 86_400_000_000;
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct UsageQuery {
+    pub session: Option<SessionId>,
+    pub resource: Option<Resource>,
+    pub agent: Option<AgentName>,
+    pub model: Option<ModelName>,
+    /// Of turns that began then or later.
+    pub from: Option<Timestamp>,
+    /// Of turns that began before.
+    pub to: Option<Timestamp>,
+    /// What is told apart; nothing is one sum of all.
+    pub by: UsageBy,
+    pub limit: u32,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UsageBy {
+    pub day: bool,
+    pub resource: bool,
+    pub agent: bool,
+    pub model: bool,
+    pub session: bool,
+}
+
+/// One sum. What was not asked to be told apart is none.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct UsageSum {
+    /// Days since 1970-01-01, UTC.
+    pub day: Option<i64>,
+    pub resource: Option<Resource>,
+    pub agent: Option<AgentName>,
+    pub model: Option<ModelName>,
+    pub session: Option<SessionId>,
+    pub turns: u64,
+    /// Those among them with a part whose cost nobody knows.
+    pub turns_without_cost: u64,
+    pub usage: Usage,
+    /// The part of the cost that was reckoned from prices.
+    pub reckoned_usd_micros: Option<u64>,
 }
 
 /// One access token. The secret itself is never kept.

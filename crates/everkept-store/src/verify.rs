@@ -4,7 +4,7 @@
 //! Never repairs, and never stops at the first damage.
 
 use crate::{CHAIN_START, Chain, EventsQuery, Problem, Store, StoreFault, StoredEvent, decode, link};
-use everkept_core::{MessageRecord, ParentKind, Record, SessionId, State, TurnRecord, owed};
+use everkept_core::{MessageRecord, ParentKind, Record, SessionId, State, TurnRecord, UsageRecord, owed};
 use std::{collections::BTreeMap, fmt};
 
 /// How many events or sessions are read at a time.
@@ -175,7 +175,10 @@ fn expected_rows(state: &State) -> Vec<Record> {
     let cut = state.session.parent.filter(|parent| parent.kind == ParentKind::Fork).map_or(0, |parent| parent.seq);
     let mut rows = vec![Record::Session(state.session.clone()), Record::Owed(owed(state))];
     let turns = state.turns.iter().map(TurnRecord::from).filter(|turn| turn.queued_seq > cut);
-    rows.extend(turns.map(Record::Turn));
+    for turn in turns {
+        rows.extend(UsageRecord::of(&turn).map(Record::Usage));
+        rows.push(Record::Turn(turn));
+    }
     let messages = state.messages.iter().map(MessageRecord::from).filter(|message| message.first_seq > cut);
     rows.extend(messages.map(Record::Message));
     rows.extend(state.questions.iter().cloned().map(Record::Question));
@@ -199,6 +202,7 @@ fn key(row: &Record) -> String {
     match row {
         Record::Session(_) => "session".into(),
         Record::Turn(row) => row.turn.id.to_string(),
+        Record::Usage(row) => format!("usage of {}", row.turn),
         Record::Message(row) => row.id.to_string(),
         Record::Question(row) => row.id.to_string(),
         Record::Owed(_) => "owed".into(),

@@ -36,6 +36,8 @@ pub enum Command {
     Agents(Listing),
     /// List the agents and models that have failed, and whether turns are sent there
     Breakers(Listing),
+    /// Add up what turns cost
+    Usage(Usage),
     /// Make, list and revoke access tokens
     #[command(subcommand)]
     Token(Token),
@@ -107,6 +109,34 @@ pub struct Send {
     /// What to say; `-` reads it from stdin
     #[arg(required = true)]
     pub text: Vec<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Usage {
+    /// Only turns that began on this day or later, UTC
+    #[arg(long, value_name = "DAY")]
+    pub from: Option<String>,
+    /// Only turns that began before this day
+    #[arg(long, value_name = "DAY")]
+    pub to: Option<String>,
+    /// Only one session's: an id, or `last`
+    #[arg(long, short)]
+    pub session: Option<String>,
+    /// Only one owner's
+    #[arg(long)]
+    pub resource: Option<String>,
+    /// Only one agent's
+    #[arg(long, short)]
+    pub agent: Option<String>,
+    /// Only one model's
+    #[arg(long, short)]
+    pub model: Option<String>,
+    /// What is told apart: some of day, resource, agent, model, session
+    #[arg(long, value_name = "LIST", default_value = "day,agent,model")]
+    pub by: String,
+    /// One JSON object per line
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -308,7 +308,7 @@ pub(super) fn outputs(frame: OutputFrame, session: &mut AgentSessionId) -> Resul
             vec![Output::Said { raw: raw.try_into()?, said }]
         }
         OutputFrame::TurnComplete { raw, outcome, usage, resume_token } => {
-            let mut said: Vec<Said> = usage.map(Said::Usage).into_iter().collect();
+            let mut said: Vec<Said> = usage.map(|usage| Said::Usage(*usage)).into_iter().collect();
             if let Some(token) = resume_token.map(agent_session).transpose()?.filter(|token| token != session) {
                 *session = token.clone();
                 said.push(Said::AgentSession(token));

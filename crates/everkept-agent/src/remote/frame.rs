@@ -189,7 +189,7 @@ pub enum OutputFrame {
         raw: RawFrame,
         outcome: OutcomeFrame,
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        usage: Option<Usage>,
+        usage: Option<Box<Usage>>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         resume_token: Option<String>,
     },

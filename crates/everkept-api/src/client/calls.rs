@@ -30,6 +30,27 @@ pub struct EventsFilter {
     pub limit: Option<u32>,
 }
 
+/// Which turns are added up, and what is told apart; what is none is not asked for.
+#[derive(Debug, Clone, Default)]
+pub struct UsageFilter {
+    pub session: Option<String>,
+    pub resource: Option<String>,
+    pub agent: Option<String>,
+    pub model: Option<String>,
+    pub from: Option<String>,
+    pub to: Option<String>,
+    pub by: Option<String>,
+}
+
+impl UsageFilter {
+    fn query(&self) -> Vec<(&'static str, String)> {
+        let Self { session, resource, agent, model, from, to, by } = self.clone();
+        let all =
+            [("session", session), ("resource", resource), ("agent", agent), ("model", model), ("from", from), ("to", to), ("by", by)];
+        all.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
+    }
+}
+
 impl SessionsFilter {
     fn query(&self) -> Vec<(&'static str, String)> {
         let mut query = Vec::new();
@@ -185,6 +206,10 @@ impl Client {
 
     pub async fn breakers(&self) -> Result<List<Breaker>, ClientError> {
         self.get("/api/breakers", &[]).await
+    }
+
+    pub async fn usage(&self, filter: &UsageFilter) -> Result<UsageReport, ClientError> {
+        self.get("/api/usage", &filter.query()).await
     }
 
     /// The open ones.

@@ -7,7 +7,7 @@ mod error;
 mod follow;
 mod sse;
 
-pub use calls::{EventsFilter, SessionsFilter};
+pub use calls::{EventsFilter, SessionsFilter, UsageFilter};
 pub use error::ClientError;
 pub use follow::Follow;
 pub use sse::{Sse, SseReader};

@@ -100,7 +100,9 @@ impl Ear {
             }
             Said::Usage(usage) => {
                 self.flush(log);
-                log.add(turn, UsageReported { usage });
+                if !log.state.has_counted(self.turn, &usage) {
+                    log.add(turn, UsageReported { usage });
+                }
             }
             Said::FileChanges(changes) => {
                 self.flush(log);

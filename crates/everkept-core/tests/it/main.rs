@@ -11,4 +11,5 @@ mod limits;
 mod machine;
 mod queue;
 mod support;
+mod usage;
 mod watch;

@@ -172,7 +172,7 @@ pub fn usage(result: &Object<'_>) -> Usage {
         reasoning_tokens: count("thoughtTokens"),
         cache_read_tokens: count("cachedReadTokens"),
         cache_write_tokens: count("cachedWriteTokens"),
-        cost_usd_micros: None,
+        ..Usage::default()
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
 };
 use bytes::Bytes;
 use everkept_agent::{Done, Order, Output, Prompt};
-use everkept_core::{AgentRaw, AgentSessionId, Json, ModelName, Said, TurnId, Usage};
+use everkept_core::{AgentRaw, AgentSessionId, Json, ModelName, Said, TurnId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -320,7 +320,11 @@ impl Dialogue {
     /// A result ends the agent's turn, and our prompt when it is for it.
     fn ended(&mut self, result: &Object<'_>, line: Bytes) {
         let whose = std::mem::replace(&mut self.turn, Whose::Nobodys);
-        let usage = Usage { cost_usd_micros: self.costed(result), ..convert::usage(result) };
+        let added = self.added_cost(result);
+        let mut usage = convert::usage(result);
+        if usage.models.is_empty() {
+            usage.cost_usd_micros = added;
+        }
         let Some(prompt) = self.prompt.as_ref().filter(|prompt| is_for(prompt, whose, result)) else {
             return self.ends.tell(Output::Said { raw: line, said: Vec::new() });
         };
@@ -342,11 +346,11 @@ impl Dialogue {
         self.ends.tell(Output::Done { raw, done });
     }
 
-    /// What was added. Where the agent tells only the sum and the beginning is not known, the cost is left out rather
-    /// than guessed.
-    fn costed(&mut self, result: &Object<'_>) -> Option<u64> {
+    /// What was added to the sum, which is all that older versions tell. Where the beginning is not known, the cost is left
+    /// out rather than guessed.
+    fn added_cost(&mut self, result: &Object<'_>) -> Option<u64> {
         let before = std::mem::replace(&mut self.cost, convert::session_cost(result));
-        convert::added_cost(result).or_else(|| self.cost?.checked_sub(before?))
+        self.cost?.checked_sub(before?)
     }
 }
 

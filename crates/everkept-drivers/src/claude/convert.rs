@@ -11,7 +11,8 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use everkept_agent::{Done, Prompt, PromptPart};
 use everkept_core::{
-    AgentRaw, Asked, Json, OptionKind, Payload, QuestionId, QuestionKind, QuestionOption, Said, ToolStatus, TurnId, Usage, digest_of,
+    AgentRaw, Asked, Json, ModelName, OptionKind, Payload, QuestionId, QuestionKind, QuestionOption, Said, ToolStatus, TurnId, Usage,
+    digest_of,
 };
 use serde::Serialize;
 use serde_json::{Value as Owned, json, value::RawValue};
@@ -182,8 +183,20 @@ fn called(request: &Object<'_>) -> Box<RawValue> {
 
 // Ends.
 
-/// The tokens of one turn, as its result tells them.
+/// What one turn used, as its result tells it: of each model, helpers' too, where the agent says so, else of the main one.
+/// A cost that the agent only guesses, because it knows no price of the model, is none.
 pub fn usage(result: &Object<'_>) -> Usage {
+    let request = result.text("uuid");
+    let added = result.object("model_usage_since_last_result");
+    let models: Option<BTreeMap<ModelName, Usage>> =
+        added.keys().map(|name| Some((ModelName::new(name).ok()?, of_model(&added.object(name))))).collect();
+    if let Some(models) = models.filter(|models| !models.is_empty()) {
+        let mut all = Usage::default();
+        models.values().for_each(|part| all.add(part));
+        // The sum of some of the costs is not the cost.
+        all.cost_usd_micros = models.values().map(|part| part.cost_usd_micros).sum();
+        return Usage { request, models, ..all };
+    }
     let usage = result.object("usage");
     let count = |key| usage.get(key).and_then(Value::number);
     Usage {
@@ -192,20 +205,28 @@ pub fn usage(result: &Object<'_>) -> Usage {
         reasoning_tokens: usage.object("output_tokens_details").get("thinking_tokens").and_then(Value::number),
         cache_read_tokens: count("cache_read_input_tokens"),
         cache_write_tokens: count("cache_creation_input_tokens"),
-        cost_usd_micros: None,
+        request,
+        ..Usage::default()
+    }
+}
+
+fn of_model(model: &Object<'_>) -> Usage {
+    let count = |key| model.get(key).and_then(Value::number);
+    let guessed = model.text("costBasis").as_deref() == Some("unknown");
+    Usage {
+        input_tokens: count("inputTokens"),
+        output_tokens: count("outputTokens"),
+        reasoning_tokens: count("thinkingTokens"),
+        cache_read_tokens: count("cacheReadInputTokens"),
+        cache_write_tokens: count("cacheCreationInputTokens"),
+        cost_usd_micros: model.get("costUSD").filter(|_| !guessed).and_then(Value::float).and_then(micros),
+        ..Usage::default()
     }
 }
 
 /// What the process says that its session cost, in millionths of a US dollar.
 pub fn session_cost(result: &Object<'_>) -> Option<u64> {
     micros(result.get("total_cost_usd").and_then(Value::float)?)
-}
-
-/// What was added since the last result, where the agent says so.
-pub fn added_cost(result: &Object<'_>) -> Option<u64> {
-    let models: BTreeMap<String, &RawValue> = serde_json::from_str(result.get("model_usage_since_last_result")?.0.get()).ok()?;
-    let costs = models.into_values().map(|model| Value(model).object().get("costUSD").and_then(Value::float));
-    micros(costs.sum::<Option<f64>>()?)
 }
 
 fn micros(dollars: f64) -> Option<u64> {

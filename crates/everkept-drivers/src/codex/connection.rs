@@ -14,7 +14,7 @@ use crate::{
 };
 use bytes::Bytes;
 use everkept_agent::{Done, Order, Output, Prompt};
-use everkept_core::{AgentRaw, AgentSessionId, Json, ModelName, Said, TurnId};
+use everkept_core::{AgentRaw, AgentSessionId, Json, ModelName, Said, TurnId, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::{json, value::RawValue};
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +24,8 @@ pub struct Dialogue {
     session: AgentSessionId,
     /// To begin the next turn with; Codex then keeps it for the thread.
     model: Option<ModelName>,
+    /// What the thread uses, as far as it is known.
+    used_model: Option<ModelName>,
     /// The turn of ours that the thread took last.
     taken: Option<String>,
     last_id: RequestId,
@@ -51,6 +53,7 @@ struct RunningPrompt {
 pub struct Standing {
     session: AgentSessionId,
     model: Option<ModelName>,
+    used_model: Option<ModelName>,
     taken: Option<String>,
     last_id: RequestId,
 }
@@ -60,12 +63,18 @@ impl Conversation for Dialogue {
     type Standing = Standing;
 
     fn standing(&self) -> Standing {
-        Standing { session: self.session.clone(), model: self.model.clone(), taken: self.taken.clone(), last_id: self.last_id }
+        Standing {
+            session: self.session.clone(),
+            model: self.model.clone(),
+            used_model: self.used_model.clone(),
+            taken: self.taken.clone(),
+            last_id: self.last_id,
+        }
     }
 
     fn stand(ends: Ends, standing: Standing) -> Self {
-        let Standing { session, model, taken, last_id } = standing;
-        Self { model, ..Self::new(ends, session, taken, last_id) }
+        let Standing { session, model, used_model, taken, last_id } = standing;
+        Self { model, ..Self::new(ends, session, used_model, taken, last_id) }
     }
 
     fn ends(&mut self) -> &mut Ends {
@@ -123,8 +132,8 @@ impl Conversation for Dialogue {
 }
 
 impl Dialogue {
-    pub fn new(ends: Ends, session: AgentSessionId, taken: Option<String>, last_id: RequestId) -> Self {
-        Self { ends, session, model: None, taken, last_id, prompt: None }
+    pub fn new(ends: Ends, session: AgentSessionId, used_model: Option<ModelName>, taken: Option<String>, last_id: RequestId) -> Self {
+        Self { ends, session, model: None, used_model, taken, last_id, prompt: None }
     }
 
     // Orders.
@@ -139,6 +148,7 @@ impl Dialogue {
         let mut params = json!({ "threadId": self.session, "input": convert::input(prompt), "clientUserMessageId": turn });
         if let Some(model) = self.model.take() {
             params["model"] = json!(model);
+            self.used_model = Some(model);
         }
         self.taken = Some(turn);
         self.prompt = Some(RunningPrompt {
@@ -278,7 +288,9 @@ impl Dialogue {
         let usage = params.object("tokenUsage");
         let total = convert::Tokens::from(&usage.object("total"));
         let before = prompt.used_before.get_or_insert_with(|| total.less(&convert::Tokens::from(&usage.object("last"))));
-        Some(Said::Usage(total.less(before).into()))
+        let usage = Usage::from(total.less(before));
+        let models = self.used_model.clone().map(|model| (model, usage.clone())).into_iter().collect();
+        Some(Said::Usage(Usage { request: prompt.id.clone(), models, ..usage }))
     }
 
     /// Of a question that was answered, it is no news.

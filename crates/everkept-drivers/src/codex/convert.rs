@@ -243,12 +243,12 @@ impl Tokens {
 impl From<Tokens> for Usage {
     fn from(tokens: Tokens) -> Self {
         Self {
-            input_tokens: Some(tokens.input),
+            input_tokens: Some(tokens.input.saturating_sub(tokens.cache_read).saturating_sub(tokens.cache_write)),
             output_tokens: Some(tokens.output),
             reasoning_tokens: Some(tokens.reasoning),
             cache_read_tokens: Some(tokens.cache_read),
             cache_write_tokens: Some(tokens.cache_write),
-            cost_usd_micros: None,
+            ..Self::default()
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     running::{self, Ends},
 };
 use everkept_agent::{AgentFault, AgentFaultKind, Open, OpenSession, Opened};
-use everkept_core::AgentSessionId;
+use everkept_core::{AgentSessionId, ModelName};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -28,6 +28,8 @@ impl<'a> Opening<'a> {
         self.initialize().await?;
         let (session, model) = self.open_thread(&open, setup).await?;
         let model_set = open.model.as_ref().map(|asked| model.as_deref() == Some(asked.as_str()));
+        // A name that is none of ours is not known.
+        let used_model = model.and_then(|model| ModelName::new(model).ok());
         let taken = match &open.session {
             OpenSession::New => {
                 self.keep(&session).await?;
@@ -37,7 +39,7 @@ impl<'a> Opening<'a> {
             OpenSession::Fork(_) => None,
         };
         let (process, last_id, said) = self.calls.end();
-        let connection = running::begin(Dialogue::new(Ends::new(process, said), session.clone(), taken, last_id));
+        let connection = running::begin(Dialogue::new(Ends::new(process, said), session.clone(), used_model, taken, last_id));
         Ok(Opened { agent_session: session, abilities: ABILITIES, model_set, connection })
     }
 

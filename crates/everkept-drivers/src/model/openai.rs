@@ -106,12 +106,14 @@ impl Answer {
     }
 }
 
+/// What was cached is among what went in.
 fn usage(usage: &Value) -> Usage {
+    let cached = usage["prompt_tokens_details"]["cached_tokens"].as_u64();
     Usage {
-        input_tokens: usage["prompt_tokens"].as_u64(),
+        input_tokens: usage["prompt_tokens"].as_u64().map(|all| all.saturating_sub(cached.unwrap_or(0))),
         output_tokens: usage["completion_tokens"].as_u64(),
         reasoning_tokens: usage["completion_tokens_details"]["reasoning_tokens"].as_u64(),
-        cache_read_tokens: usage["prompt_tokens_details"]["cached_tokens"].as_u64(),
+        cache_read_tokens: cached,
         ..Usage::default()
     }
 }

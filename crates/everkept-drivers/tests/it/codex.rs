@@ -115,7 +115,11 @@ async fn codex_thinks_aloud_and_counts_its_tokens() {
     let zero = Some(0);
     let counted =
         Usage { input_tokens: Some(4), output_tokens: Some(5), reasoning_tokens: zero, cache_read_tokens: zero, ..Usage::default() };
-    assert_eq!(usage, Some(Usage { cache_write_tokens: zero, ..counted }));
+    let counted = Usage { cache_write_tokens: zero, ..counted };
+    let models = [(ModelName::new("fake").unwrap(), counted.clone())].into();
+    let request = usage.as_ref().and_then(|usage| usage.request.clone());
+    assert!(request.is_some(), "Codex names its turn");
+    assert_eq!(usage, Some(Usage { request, models, ..counted }));
     talk.end().await;
 }
 

@@ -12,7 +12,7 @@ use everkept_agent::{AgentFault, AgentFaultKind, Connection, Done, Hold, OpenSes
 use everkept_core::{
     AgentRaw, AgentSessionBecause, BeginTurn, BlobRef, Command, Effect, EndTurn, FailTurn, FailedEnd, MessageId, MessageRecord, Part,
     Payload, QuestionId, QuestionState, REASON_AGENT_ERROR, REASON_AGENT_EXITED, REASON_BREAKER_OPEN, REASON_CANCELLED,
-    REASON_START_FAILED, Refusal, Said, State, TurnEnd, TurnError, TurnFailure, TurnId, digest_of,
+    REASON_START_FAILED, Refusal, Said, State, TurnEnd, TurnError, TurnFailure, TurnId, Usage, digest_of,
 };
 use everkept_store::{EventsQuery, Problem, Raw, StoreFault};
 use futures::future::abortable;
@@ -23,6 +23,8 @@ use tokio::sync::mpsc;
 const MAX_INLINE: usize = 16 * 1024;
 /// The most of an agent's words for a title, a name or an error that are shown; all of them are in the raw bytes.
 const MAX_LABEL: usize = 1_000;
+/// The most models that one turn's figures are told apart by.
+const MAX_MODELS: usize = 64;
 /// Bytes heard that force a commit before the time is up.
 const MAX_HEARD: usize = 256 * 1024;
 /// How long an agent has to take a model; a cancel waits no longer than this.
@@ -527,8 +529,22 @@ impl Actor {
             }),
             Said::Text { message, text } => Said::Text { message: message.map(key), text },
             Said::Reasoning { message, text } => Said::Reasoning { message: message.map(key), text },
-            Said::Usage(_) | Said::FileChanges(_) | Said::Compacting(_) | Said::AgentSession(_) | Said::Withdrew { .. } => said,
+            Said::Usage(usage) => Said::Usage(self.priced(usage)),
+            Said::FileChanges(_) | Said::Compacting(_) | Said::AgentSession(_) | Said::Withdrew { .. } => said,
         }
+    }
+
+    /// Prices are ours to say; how many models there are, and what they are made of, is not for an agent to make large.
+    fn priced(&self, mut usage: Usage) -> Usage {
+        usage.request = usage.request.map(key);
+        usage.models = usage.models.into_iter().take(MAX_MODELS).collect();
+        for part in usage.models.values_mut() {
+            *part = Usage::from_figures(part.figures());
+        }
+        usage.priced_on = None;
+        let turn = self.state.as_ref().and_then(|state| state.turn(state.running?));
+        usage.reckon(turn.and_then(|entry| entry.turn.model.as_ref()), &self.inner.settings.prices);
+        usage
     }
 
     /// Commits what was heard. Without space it is kept, the agent is held back, and it is tried again.

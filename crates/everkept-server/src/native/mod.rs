@@ -24,6 +24,7 @@ mod summary;
 mod threads;
 mod tokens;
 mod turns;
+mod usage;
 
 use crate::app::App;
 use std::sync::Arc;
@@ -48,6 +49,7 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<App>> {
         .merge(dead_letters::routes())
         .merge(threads::routes())
         .merge(feed::routes())
+        .merge(usage::routes())
         .merge(agents::routes())
         .merge(breakers::routes())
         .merge(blobs::routes())

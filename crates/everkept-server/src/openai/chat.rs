@@ -119,8 +119,10 @@ struct AnswerDelta {
 
 impl From<&Usage> for TokenUsage {
     fn from(usage: &Usage) -> Self {
-        let (prompt, completion) = (usage.input_tokens.unwrap_or(0), usage.output_tokens.unwrap_or(0));
-        TokenUsage { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion }
+        let went_in = [usage.input_tokens, usage.cache_read_tokens, usage.cache_write_tokens];
+        let prompt = went_in.into_iter().flatten().fold(0, u64::saturating_add);
+        let completion = usage.output_tokens.unwrap_or(0);
+        TokenUsage { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt.saturating_add(completion) }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Never counts outside the transaction: head, fence and chain are read in it, and compared again as they are written.
 
-use super::{Stop, answers::keep_answer, blobs, events::chain_at, json};
+use super::{Stop, answers::keep_answer, blobs, events::chain_at, json, usage};
 use crate::tx::{Arg, Tx, int};
 use everkept_core::{
     Body, Effect, Event, MAX_EVENT_BYTES, MessageRecord, Question, QuestionId, Record, Role, Session, SessionState, TurnRecord,
@@ -74,7 +74,8 @@ async fn append<T: Tx>(tx: &mut T, write: &LogWrite) -> Result<Vec<StoredEvent>,
             // A row of an inherited turn or message stands in the log it was written to.
             Record::Turn(turn) if turn.queued_seq > held.cut => put_turn(tx, write, turn).await?,
             Record::Message(message) if message.first_seq > held.cut => put_message(tx, write, message).await?,
-            Record::Turn(_) | Record::Message(_) => {}
+            Record::Usage(used) if used.queued_seq > held.cut => usage::put(tx, write.session, used).await?,
+            Record::Turn(_) | Record::Message(_) | Record::Usage(_) => {}
             Record::Question(question) => put_question(tx, write, question, &asked).await?,
             Record::Owed(effects) => put_owed(tx, write, effects).await?,
         }

@@ -17,6 +17,7 @@ mod rows;
 mod segments;
 mod sessions;
 mod tokens;
+mod usage;
 
 pub use answers::kept_answer;
 pub use blobs::{blob, blob_sessions, raw};
@@ -32,6 +33,7 @@ pub use questions::{question, questions};
 pub use rows::rows;
 pub use sessions::{all_sessions, children, count_sessions, head, owed, session, session_of_thread, sessions, take};
 pub use tokens::{put_token, revoke_token, token, tokens};
+pub use usage::sums as usage_sums;
 
 use crate::tx::SqlFault;
 use everkept_core::SessionId;

@@ -53,6 +53,7 @@ pub async fn purge<T: Tx>(tx: &mut T, session: SessionId, now: Timestamp) -> Res
     for rest in [
         "DELETE FROM event WHERE log = $1 AND seq IN (SELECT seq FROM event WHERE log = $1 LIMIT $2)",
         "DELETE FROM turn WHERE log = $1 AND place IN (SELECT place FROM turn WHERE log = $1 LIMIT $2)",
+        "DELETE FROM usage WHERE log = $1 AND place IN (SELECT place FROM usage WHERE log = $1 LIMIT $2)",
         "DELETE FROM message WHERE log = $1 AND place IN (SELECT place FROM message WHERE log = $1 LIMIT $2)",
         "DELETE FROM raw WHERE session = $1 AND (turn, place) IN (SELECT turn, place FROM raw WHERE session = $1 LIMIT $2)",
     ] {

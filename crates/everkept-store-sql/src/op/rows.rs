@@ -7,7 +7,7 @@ use super::{
     places::{read_message, read_turn},
     questions,
     segments::OPEN,
-    sessions,
+    sessions, usage,
 };
 use crate::tx::Tx;
 use everkept_core::{Record, SessionId};
@@ -18,6 +18,7 @@ pub async fn rows<T: Tx>(tx: &mut T, session: SessionId) -> Result<Vec<Record>, 
     for row in tx.rows("SELECT log, place, record FROM turn WHERE log = $1 ORDER BY place", &own).await? {
         records.push(Record::Turn(read_turn(row, session)?));
     }
+    records.extend(usage::of_log(tx, session).await?.into_iter().map(Record::Usage));
     for row in tx.rows("SELECT log, place, id, turn, role, last_seq FROM message WHERE log = $1 ORDER BY place", &own).await? {
         records.push(Record::Message(read_message(row, session, OPEN)?));
     }

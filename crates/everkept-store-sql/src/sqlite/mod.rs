@@ -24,7 +24,7 @@ use everkept_core::{
 };
 use everkept_store::{
     Answer, Boot, Chain, Commit, CommitFault, EventsQuery, Head, KeptAnswer, LettersQuery, Lines, Page, PlaceQuery, Problem,
-    QuestionsQuery, SessionsQuery, Store, StoreFault, StoredEvent, Token,
+    QuestionsQuery, SessionsQuery, Store, StoreFault, StoredEvent, Token, UsageQuery, UsageSum,
 };
 use executor::{SqliteTx, answer};
 use fault::{Health, not_done, store_fault};
@@ -393,6 +393,10 @@ impl Store for SqliteStore {
 
     fn questions(&self, query: QuestionsQuery) -> Answer<'_, Vec<Question>> {
         self.read(|| "list questions".into(), move |tx| answer(op::questions(tx, &query)))
+    }
+
+    fn usage(&self, query: UsageQuery) -> Answer<'_, Page<UsageSum>> {
+        self.read(|| "add up what turns cost".into(), move |tx| answer(op::usage_sums(tx, &query)))
     }
 
     fn owed(&self) -> Answer<'_, Vec<(SessionId, Vec<Effect>)>> {

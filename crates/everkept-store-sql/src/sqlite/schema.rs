@@ -5,8 +5,13 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// What makes a schema of one version less, oldest first.
-const VERSIONS: &[&str] =
-    &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql"), include_str!("schema/4.sql")];
+const VERSIONS: &[&str] = &[
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+    include_str!("schema/5.sql"),
+];
 /// The version written by this program.
 pub const KNOWN: u32 = VERSIONS.len() as u32;
 /// Marks the file as ours: `EVKT`.

@@ -1,8 +1,12 @@
 //! Opening a database: what is refused is refused before anything is touched.
 
 use crate::{BOTH, furnish, open, raw};
-use everkept_core::{TextDigest, Timestamp};
-use everkept_store::{Problem, SessionsQuery, Store, StoreFault, conformance::block_on, verify};
+use everkept_core::{Command, Said, TextDigest, Timestamp, Usage};
+use everkept_store::{
+    Problem, SessionsQuery, Store, StoreFault, UsageBy, UsageQuery,
+    conformance::{Hand, block_on},
+    verify,
+};
 use everkept_store_sql::SqliteStore;
 use rusqlite::Connection;
 use std::{
@@ -35,7 +39,7 @@ fn r5_newer_schema_is_refused_untouched() {
     raw(directory.path()).pragma_update(None, "user_version", 99).unwrap();
     let before = files(directory.path());
     assert_eq!(before.keys().map(|path| path.file_name().unwrap()).collect::<Vec<_>>(), ["everkept.db", "search.db"]);
-    assert_eq!(refusal(directory.path()), Problem::Newer { found: 99, known: 4 });
+    assert_eq!(refusal(directory.path()), Problem::Newer { found: 99, known: 5 });
     assert_eq!(files(directory.path()), before);
 }
 
@@ -50,7 +54,7 @@ fn r5_a_newer_schema_that_stands_in_the_write_ahead_log_only_is_refused_untouche
         fs::copy(one.path().join(name), other.path().join(name)).unwrap();
     }
     let before = files(other.path());
-    assert_eq!(refusal(other.path()), Problem::Newer { found: 99, known: 4 });
+    assert_eq!(refusal(other.path()), Problem::Newer { found: 99, known: 5 });
     let mut after = files(other.path());
     after.remove(&other.path().join("everkept.db-shm"));
     assert_eq!(after, before);
@@ -122,7 +126,7 @@ fn r5_a_newer_schema_that_was_cut_in_a_write_is_refused_untouched() {
     writer.execute_batch(&format!("{named} BEGIN; CREATE TABLE newer (x); INSERT INTO newer VALUES (zeroblob(100000))")).unwrap();
     let left = cut_short(&writer, directory.path(), &["everkept.db", "everkept.db-journal"]);
     let before = files(left.path());
-    assert_eq!(refusal(left.path()), Problem::Newer { found: 99, known: 4 });
+    assert_eq!(refusal(left.path()), Problem::Newer { found: 99, known: 5 });
     assert_eq!(files(left.path()), before);
 }
 
@@ -136,6 +140,36 @@ fn r5_a_first_schema_that_stands_in_the_write_ahead_log_only_is_ours() {
     writer.execute_batch(&format!("{keep} BEGIN; {first} {named} COMMIT;")).unwrap();
     let left = cut_short(&writer, directory.path(), &["everkept.db", "everkept.db-wal"]);
     assert_eq!(block_on(open(left.path()).boot(Timestamp(0))).unwrap().number, 1);
+}
+
+#[test]
+fn r5_what_turns_cost_before_schema_5_is_counted_after_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let sums = |store: &SqliteStore| {
+        let by = UsageBy { day: true, resource: true, agent: true, model: true, session: true };
+        block_on(store.usage(UsageQuery { by, limit: 10, ..UsageQuery::default() })).unwrap()
+    };
+    let before = {
+        let store = open(directory.path());
+        block_on(async {
+            let mut hand = Hand::new(&store);
+            let session = hand.create(None).await;
+            let figures = [[Some(1), Some(2), Some(3), Some(4), Some(5), Some(6)], [Some(u64::MAX), None, None, None, None, None]];
+            for usage in figures.map(Usage::from_figures) {
+                let turn = hand.submit(session, "hello").await;
+                hand.begin(session, turn).await;
+                hand.act(session, Command::HearAgent { turn, said: vec![Said::Usage(usage)] }).await;
+                hand.end(session, turn).await;
+            }
+            hand.talk(session, "without", &["a figure"]).await;
+        });
+        sums(&store)
+    };
+    assert_eq!(before.items[0].turns, 2);
+    raw(directory.path()).execute_batch("DROP TABLE usage; PRAGMA user_version = 4;").unwrap();
+    let store = open(directory.path());
+    assert_eq!(sums(&store), before);
+    assert_eq!(block_on(verify(&store, &mut |_| {})).unwrap().damages, []);
 }
 
 #[test]
@@ -209,7 +243,7 @@ fn fixture(version: u32) -> (TempDir, String) {
 
 #[test]
 fn r5_a_database_of_every_schema_opens_and_reads_as_it_was_written() {
-    for version in 1..=4 {
+    for version in 1..=5 {
         let (directory, written) = fixture(version);
         let store = open(directory.path());
         block_on(store.boot(Timestamp(1))).unwrap();
@@ -220,6 +254,6 @@ fn r5_a_database_of_every_schema_opens_and_reads_as_it_was_written() {
         assert_eq!(block_on(store.sessions(searched)).unwrap().items.len(), 1);
         drop(store);
         let now: u32 = raw(directory.path()).pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-        assert_eq!(now, 4);
+        assert_eq!(now, 5);
     }
 }

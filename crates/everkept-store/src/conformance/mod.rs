@@ -15,6 +15,7 @@ mod script;
 mod search;
 mod tokens;
 mod trash;
+mod usage;
 
 pub use answers::*;
 pub use breakers::*;
@@ -29,6 +30,7 @@ pub use script::*;
 pub use search::*;
 pub use tokens::*;
 pub use trash::*;
+pub use usage::*;
 
 use crate::Store;
 use std::{
@@ -92,6 +94,8 @@ macro_rules! conformance {
             a_search_is_never_read_as_syntax,
             d8_the_trash_is_purged_after_its_stated_time_and_not_before,
             a_parent_stays_until_no_fork_needs_it,
+            a_turn_is_counted_once_through_forks_and_retries_and_in_the_trash,
+            usage_is_told_apart_filtered_and_bounded,
             a_script_leads_to_the_log_of_the_memory_store,
             verify_finds_nothing_after_a_script,
         );

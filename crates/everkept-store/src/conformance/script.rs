@@ -5,11 +5,11 @@ use super::{
     hand::{Hand, known, log, resource},
     ok,
 };
-use crate::{EventsQuery, MemoryStore, PlaceQuery, QuestionsQuery, SessionsQuery, Store, verify};
+use crate::{EventsQuery, MemoryStore, PlaceQuery, QuestionsQuery, SessionsQuery, Store, UsageBy, UsageQuery, verify};
 use everkept_core::{
-    AgainTurn, AnswerQuestion, Asked, Command, EndTurn, ExpiredBecause, IfBusy, Json, MessageId, NewMessage, NewPart, OptionKind, Payload,
-    QuestionKind, QuestionOption, QuestionState, Record, Role, Said, SessionId, SubmitTurn, ToolStatus, TurnEnd, TurnId, UpdateSession,
-    Usage, digest_of,
+    AgainTurn, AnswerQuestion, Asked, Command, EndTurn, ExpiredBecause, IfBusy, Json, MessageId, ModelName, NewMessage, NewPart,
+    OptionKind, Payload, QuestionKind, QuestionOption, QuestionState, Record, Role, Said, SessionId, SubmitTurn, ToolStatus, TurnEnd,
+    TurnId, UpdateSession, Usage, digest_of,
 };
 
 /// How many commands one script gives, and how many scripts there are.
@@ -63,6 +63,14 @@ async fn compare(model: &dyn Store, store: &dyn Store, seed: u64) {
     for open_only in [false, true] {
         let query = QuestionsQuery { open_only, ..QuestionsQuery::default() };
         assert_eq!(ok(store.questions(query.clone())).await, ok(model.questions(query)).await);
+    }
+    for by in [
+        UsageBy::default(),
+        UsageBy { session: true, agent: true, ..UsageBy::default() },
+        UsageBy { day: true, model: true, resource: true, ..UsageBy::default() },
+    ] {
+        let query = UsageQuery { by, limit: 9, ..UsageQuery::default() };
+        assert_eq!(ok(store.usage(query.clone())).await, ok(model.usage(query)).await, "seed {seed}");
     }
     assert_eq!(ok(store.owed()).await, ok(model.owed()).await);
     let searches = [None, Some("wor"), Some("word 1"), Some("answer"), Some("title")].map(|search| search.map(str::to_owned));
@@ -240,7 +248,15 @@ fn said(hand: &mut Hand<'_>, dice: &mut Dice, step: usize) -> Said {
             input: None,
             output: Some(json(step)),
         },
-        9 => Said::Usage(Usage { input_tokens: Some(step as u64), ..Usage::default() }),
+        9 => {
+            let part = |n: usize| Usage {
+                input_tokens: Some(n as u64),
+                cost_usd_micros: n.is_multiple_of(3).then_some(n as u64),
+                ..Usage::default()
+            };
+            let models = ["p/m", "p/n"].iter().take(step % 3).map(|name| (ModelName::new(*name).expect("a good name"), part(step)));
+            Said::Usage(Usage { models: models.collect(), ..part(step) })
+        }
         10 => {
             let call = format!(r#"{{"command":"{}"}}"#, dice.roll(2));
             let option = |id: &str, kind| QuestionOption { id: id.into(), label: id.into(), kind };

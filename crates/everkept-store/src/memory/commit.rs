@@ -139,7 +139,10 @@ impl Kept {
                 Record::Message(message) if message.first_seq > log.cut => {
                     log.messages.insert(message.first_seq, message);
                 }
-                Record::Turn(_) | Record::Message(_) => {}
+                Record::Usage(usage) if usage.queued_seq > log.cut => {
+                    log.usage.insert(usage.queued_seq, usage);
+                }
+                Record::Turn(_) | Record::Message(_) | Record::Usage(_) => {}
                 Record::Question(question) => {
                     if let Some(place) = asked.get(&question.id).copied().or_else(|| log.place_of(question.id)) {
                         self.questions.insert(question.id, write.session);

@@ -3,7 +3,7 @@
 //! Never holds an inherited event: those are read from the log they were written to.
 
 use crate::{Chain, Head, StoredEvent, link};
-use everkept_core::{Effect, Event, MessageRecord, Question, QuestionId, SessionId, TurnRecord};
+use everkept_core::{Effect, Event, MessageRecord, Question, QuestionId, SessionId, TurnRecord, UsageRecord};
 use std::collections::BTreeMap;
 
 #[derive(Debug)]
@@ -17,6 +17,7 @@ pub(super) struct Log {
     /// The chain after the last event.
     pub chain: Chain,
     pub turns: BTreeMap<u64, TurnRecord>,
+    pub usage: BTreeMap<u64, UsageRecord>,
     pub messages: BTreeMap<u64, MessageRecord>,
     pub questions: BTreeMap<u64, Question>,
     pub owed: Vec<Effect>,
@@ -38,6 +39,7 @@ impl Log {
             events: Vec::new(),
             chain,
             turns: BTreeMap::new(),
+            usage: BTreeMap::new(),
             messages: BTreeMap::new(),
             questions: BTreeMap::new(),
             owed: Vec::new(),

@@ -8,7 +8,7 @@ mod read;
 
 use crate::{
     Answer, Boot, Chain, Commit, CommitFault, EventsQuery, Head, KeptAnswer, LettersQuery, Page, PlaceQuery, Problem, QuestionsQuery,
-    SessionsQuery, Store, StoreFault, StoredEvent, Token,
+    SessionsQuery, Store, StoreFault, StoredEvent, Token, UsageQuery, UsageSum,
 };
 use bytes::{Bytes, BytesMut};
 use everkept_core::{
@@ -135,6 +135,10 @@ impl Store for MemoryStore {
 
     fn question(&self, question: QuestionId) -> Answer<'_, Option<Question>> {
         ready(Ok(self.kept().question(question)))
+    }
+
+    fn usage(&self, query: UsageQuery) -> Answer<'_, Page<UsageSum>> {
+        ready(Ok(self.kept().usage(&query)))
     }
 
     fn questions(&self, query: QuestionsQuery) -> Answer<'_, Vec<Question>> {

@@ -3,9 +3,15 @@
 //! Never a second copy: a fork reads its parent's events where they are.
 
 use super::Kept;
-use crate::{CHAIN_START, Chain, EventsQuery, LettersQuery, Page, PlaceQuery, QuestionsQuery, SessionsQuery, StoredEvent, words::matches};
+use crate::{
+    CHAIN_START, Chain, DAY_MICROS, EventsQuery, LettersQuery, Page, PlaceQuery, QuestionsQuery, SessionsQuery, StoredEvent, UsageQuery,
+    UsageSum, words::matches,
+};
 use everkept_core::{Fold, MessageRecord, Question, QuestionId, QuestionState, Record, Session, SessionId, Timestamp, TurnId, TurnRecord};
-use std::cmp::Reverse;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 /// The events `from + 1 ..= to` of the session stand in `log`; none where `to` is not beyond `from`.
 struct Segment {
@@ -169,10 +175,57 @@ impl Kept {
         found.into_iter().map(|(_, _, question)| question.clone()).collect()
     }
 
+    pub fn usage(&self, query: &UsageQuery) -> Page<UsageSum> {
+        let by = query.by;
+        let mut sums: BTreeMap<_, UsageSum> = BTreeMap::new();
+        let mut turns: BTreeSet<_> = BTreeSet::new();
+        let of = |session: &SessionId| self.sessions.get(session).filter(|_| query.session.is_none_or(|wanted| wanted == *session));
+        let logs = self.logs.iter().filter_map(|(session, log)| Some((of(session)?, log)));
+        let owned = logs.filter(|(session, _)| query.resource.is_none() || query.resource == session.resource);
+        for (session, record) in owned.flat_map(|(session, log)| log.usage.values().map(move |record| (session, record))) {
+            let late = query.from.is_some_and(|from| record.at < from) || query.to.is_some_and(|to| record.at >= to);
+            if late || query.agent.as_ref().is_some_and(|agent| *agent != record.agent) {
+                continue;
+            }
+            for (model, usage) in &record.parts {
+                if query.model.is_some() && query.model != *model {
+                    continue;
+                }
+                let key = (
+                    by.day.then(|| Reverse(record.at.0.div_euclid(DAY_MICROS))),
+                    by.resource.then(|| session.resource.clone()).flatten(),
+                    by.agent.then(|| record.agent.clone()),
+                    by.model.then(|| model.clone()).flatten(),
+                    by.session.then_some(session.id),
+                );
+                let sum = sums.entry(key.clone()).or_insert_with(|| UsageSum {
+                    day: key.0.map(|Reverse(day)| day),
+                    resource: key.1.clone(),
+                    agent: key.2.clone(),
+                    model: key.3.clone(),
+                    session: key.4,
+                    ..UsageSum::default()
+                });
+                sum.turns += u64::from(turns.insert((key.clone(), record.turn, true)));
+                let unknown = usage.cost_usd_micros.is_none() && turns.insert((key, record.turn, false));
+                sum.turns_without_cost += u64::from(unknown);
+                sum.usage.add(usage);
+                if usage.priced_on.is_some() {
+                    let reckoned = sum.reckoned_usd_micros.unwrap_or(0) + usage.cost_usd_micros.unwrap_or(0);
+                    sum.reckoned_usd_micros = Some(reckoned);
+                }
+            }
+        }
+        let limit = query.limit as usize;
+        let has_more = sums.len() > limit;
+        Page { items: sums.into_values().take(limit).collect(), has_more }
+    }
+
     pub fn rows(&self, session: SessionId) -> Vec<Record> {
         let mut rows: Vec<Record> = self.sessions.get(&session).cloned().map(Record::Session).into_iter().collect();
         if let Some(log) = self.logs.get(&session) {
             rows.extend(log.turns.values().cloned().map(Record::Turn));
+            rows.extend(log.usage.values().cloned().map(Record::Usage));
             rows.extend(log.messages.values().copied().map(Record::Message));
             rows.extend(log.questions.values().cloned().map(Record::Question));
             rows.push(Record::Owed(log.owed.clone()));

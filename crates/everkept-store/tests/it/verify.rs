@@ -4,7 +4,7 @@ use bytes::Bytes;
 use everkept_core::*;
 use everkept_store::{
     Answer, Boot, Chain, Commit, CommitFault, Damage, EventsQuery, Head, KeptAnswer, LettersQuery, MemoryStore, Page, Place, PlaceQuery,
-    Problem, QuestionsQuery, Report, SessionsQuery, Store, StoreFault, StoredEvent, Token,
+    Problem, QuestionsQuery, Report, SessionsQuery, Store, StoreFault, StoredEvent, Token, UsageQuery, UsageSum,
     conformance::{Hand, block_on, log},
     verify,
 };
@@ -28,6 +28,11 @@ fn written() -> (Bent, [SessionId; 2]) {
         hand.talk(parent, "hello", &["one ", "two"]).await;
         let child = hand.fork(parent, None).await;
         hand.talk(child, "more", &["three"]).await;
+        let costly = hand.submit(child, "and more").await;
+        hand.begin(child, costly).await;
+        let usage = Usage { input_tokens: Some(3), ..Usage::default() };
+        hand.act(child, Command::HearAgent { turn: costly, said: vec![Said::Usage(usage)] }).await;
+        hand.end(child, costly).await;
         [parent, child]
     });
     let untouched = Bent { inner, events: Box::new(|_, _| Ok(())), chains: Box::new(|_, _| Ok(())), rows: Box::new(|_, _| Ok(())) };
@@ -155,6 +160,9 @@ fn d6_rows_that_the_events_do_not_lead_to_are_reported_by_their_names() {
     let turn = rows.iter().find_map(|row| if let Record::Turn(row) = row { Some(row.turn.id) } else { None }).unwrap();
     let message = rows.iter().find_map(|row| if let Record::Message(row) = row { Some(row.id) } else { None }).unwrap();
     let row = |name: String| Place::Row(name);
+    let of_child = block_on(store.inner.rows(child)).unwrap();
+    let costly =
+        of_child.iter().find_map(|row| if let Record::Usage(row) = row { Some(format!("usage of {}", row.turn)) } else { None }).unwrap();
     store.rows = Box::new(move |session, rows| {
         if session == parent {
             rows.retain(|row| !matches!(row, Record::Message(row) if row.id == message));
@@ -163,10 +171,15 @@ fn d6_rows_that_the_events_do_not_lead_to_are_reported_by_their_names() {
                     Record::Session(session) => session.title = None,
                     Record::Turn(row) => row.queued_seq += 1,
                     Record::Owed(owed) => owed.push(Effect::RunTurn { turn }),
-                    Record::Message(_) | Record::Question(_) => {}
+                    Record::Usage(_) | Record::Message(_) | Record::Question(_) => {}
                 }
             }
         } else {
+            for row in rows.iter_mut() {
+                if let Record::Usage(usage) = row {
+                    usage.parts[0].1.input_tokens = Some(4);
+                }
+            }
             rows.push(Record::Message(MessageRecord { id: message, turn: None, role: Role::User, first_seq: 1, last_seq: None }));
         }
         Ok(())
@@ -176,6 +189,7 @@ fn d6_rows_that_the_events_do_not_lead_to_are_reported_by_their_names() {
         differs("session".into()),
         differs("owed".into()),
         differs(turn.to_string()),
+        damage(child, row(costly), "differs from what the events lead to"),
         damage(parent, row(message.to_string()), "missing"),
         damage(child, row(message.to_string()), "not led to by any event"),
     ];
@@ -253,6 +267,7 @@ impl Store for Bent {
         fn dead_letters(query: LettersQuery) -> Page<TurnRecord>;
         fn put_breaker(breaker: Breaker) -> ();
         fn breakers() -> Vec<Breaker>;
+        fn usage(query: UsageQuery) -> Page<UsageSum>;
         fn owed() -> Vec<(SessionId, Vec<Effect>)>;
         fn raw(session: SessionId, turn: TurnId, from: u64) -> Bytes;
         fn blob(id: TextDigest) -> Option<Bytes>;

@@ -16,6 +16,7 @@ mod sessions;
 mod stop;
 mod tail;
 mod token;
+mod usage;
 mod verify;
 
 use crate::{
@@ -41,6 +42,7 @@ pub async fn run(data: Option<PathBuf>, command: Option<Command>) -> anyhow::Res
         Command::DeadLetters(args) => dead_letters::run(data, args).await,
         Command::Breakers(listing) => breakers::run(data, listing).await,
         Command::Agents(listing) => agents::run(data, listing).await,
+        Command::Usage(args) => usage::run(data, args).await,
         Command::Token(command) => token::run(data, command).await,
         Command::Verify(args) => verify::run(data, args).await,
         Command::Backup { file } => backup::run(data, &file).await,

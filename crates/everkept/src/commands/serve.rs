@@ -68,7 +68,12 @@ pub async fn run(data: DataDir, args: Serve) -> anyhow::Result<ExitCode> {
         agents: agents.entries,
         default_agent: agents.default,
         runtime,
-        settings: Settings { limits: config.limits, keep_trash: config.trash.keep_days.map(days), ..Settings::new(data.directories()) },
+        settings: Settings {
+            limits: config.limits,
+            keep_trash: config.trash.keep_days.map(days),
+            prices: config.prices.clone(),
+            ..Settings::new(data.directories())
+        },
     };
     let engine = Engine::start(parts).await?;
     let running = running(&*store).await?;

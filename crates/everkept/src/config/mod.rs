@@ -4,14 +4,16 @@
 
 mod failing;
 mod limits;
+mod prices;
 mod setup;
 
 use anyhow::{Context, anyhow};
-use everkept_core::{AgentName, Limits, ModelName};
+use everkept_core::{AgentName, Limits, ModelName, Prices};
 use everkept_drivers::{Setup, Speaks, model::Api};
 pub use failing::Failing;
 use failing::{FileFailing, FileFallback};
 use limits::FileLimits;
+use prices::FilePrice;
 use serde::Deserialize;
 use setup::{FileServer, FileSetup, FileSubagent};
 use std::{collections::BTreeMap, fs, io, num::NonZeroU32, ops::Range, path::Path};
@@ -26,6 +28,7 @@ pub struct Config {
     pub trash: Trash,
     pub limits: Limits,
     pub agents: BTreeMap<AgentName, Agent>,
+    pub prices: Prices,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -80,6 +83,8 @@ struct File {
     limits: FileLimits,
     #[serde(default)]
     agents: BTreeMap<Spanned<String>, FileAgent>,
+    #[serde(default)]
+    prices: BTreeMap<Spanned<String>, FilePrice>,
 }
 
 #[derive(Deserialize)]
@@ -145,6 +150,7 @@ impl Config {
             let agent = agent.check().map_err(|(span, problem)| at(span.unwrap_or(name.span()), format!("agents.{key}.{problem}")))?;
             config.agents.insert(key, agent);
         }
+        config.prices = prices::check(file.prices).map_err(|(span, problem)| at(span.unwrap_or(0..0), problem))?;
         Ok(config)
     }
 }
@@ -245,6 +251,7 @@ fn is_base_url(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use everkept_core::Price;
     use everkept_drivers::{McpServer, Subagent};
 
     #[test]
@@ -297,6 +304,11 @@ mod tests {
             [agents.other]
             protocol = "codex"
             mcp_servers.far = { url = "https://far.example/mcp", headers = { Authorization = "Bearer x" } }
+            [prices."p/m"]
+            input = 3
+            output = 15.25
+            cache_read = 0.3
+            date = "2026-11-20"
             "#,
         )
         .unwrap();
@@ -403,6 +415,10 @@ mod tests {
                         },
                     ),
                 ]),
+                prices: Prices::from([(
+                    ModelName::new("p/m").unwrap(),
+                    Price { input: 3_000_000, output: 15_250_000, cache_read: Some(300_000), cache_write: None, date: "2026-11-20".into() },
+                )]),
             }
         );
         assert_eq!(read("").unwrap(), Config::default());
@@ -412,7 +428,7 @@ mod tests {
     fn an_error_names_file_line_and_key() {
         says(
             "\nlisten = \"x\"",
-            "config.toml:2: unknown field `listen`, expected one of `default_agent`, `server`, `keeper`, `trash`, `limits`, `agents`",
+            "config.toml:2: unknown field `listen`, expected one of `default_agent`, `server`, `keeper`, `trash`, `limits`, `agents`, `prices`",
         );
         says("[server]\nport = 1", "config.toml:2: unknown field `port`");
         says("[server]\n\nlisten = 7717", "(in `listen = 7717`)");
@@ -499,6 +515,20 @@ mod tests {
         ];
         for (line, expected) in cases {
             says(&format!("{agent}{line}"), &format!("config.toml:{expected}"));
+        }
+    }
+
+    #[test]
+    fn a_price_has_a_date_and_is_a_price() {
+        let cases = [
+            ("input = 1\noutput = 2", "1: missing field `date`"),
+            ("input = 1\noutput = 2\ndate = \"now\"", "4: prices.\"p/m\".date: must be a day"),
+            ("input = -1\noutput = 2\ndate = \"2026-11-20\"", "2: prices.\"p/m\".input: must be dollars"),
+            ("input = 1\noutput = nan\ndate = \"2026-11-20\"", "3: prices.\"p/m\".output: must be dollars"),
+            ("input = 1\noutput = 2\ncached = 1\ndate = \"2026-11-20\"", "4: unknown field `cached`"),
+        ];
+        for (lines, expected) in cases {
+            says(&format!("[prices.\"p/m\"]\n{lines}"), &format!("config.toml:{expected}"));
         }
     }
 

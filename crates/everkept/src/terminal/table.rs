@@ -10,6 +10,8 @@ pub struct Table {
     head: Vec<&'static str>,
     rows: Vec<Vec<Field>>,
     pretty: bool,
+    /// The column that is cut short where there is no room.
+    yields: usize,
 }
 
 /// One field: short for people, exact for programs.
@@ -62,7 +64,12 @@ impl Fields<'_> {
 
 impl Table {
     pub fn new(head: &[&'static str]) -> Self {
-        Self { head: head.to_vec(), rows: Vec::new(), pretty: stdout_is_terminal() }
+        Self { head: head.to_vec(), rows: Vec::new(), pretty: stdout_is_terminal(), yields: 0 }
+    }
+
+    /// Another column than the first gives way.
+    pub fn yielding(self, column: usize) -> Self {
+        Self { yields: column, ..self }
     }
 
     pub fn row(&mut self, fill: impl FnOnce(&mut Fields<'_>)) {
@@ -99,8 +106,8 @@ impl Table {
         }
         for (at, column) in table.column_iter_mut().enumerate() {
             column.set_padding((0, 2));
-            // The first column gives way; an id that is cut short is of no use.
-            if at > 0 {
+            // One column gives way; an id that is cut short is of no use.
+            if at != self.yields {
                 column.set_constraint(ColumnConstraint::ContentWidth);
             }
         }

@@ -565,7 +565,9 @@ fn observable(state: &State) -> impl PartialEq + std::fmt::Debug + use<> {
 /// The rows a replay leads to: what `verify` compares with.
 fn expected_rows(state: &State, cut: u64) -> Vec<Record> {
     let mut rows = vec![Record::Session(state.session.clone()), Record::Owed(owed(state))];
-    rows.extend(state.turns.iter().map(TurnRecord::from).filter(|turn| turn.queued_seq > cut).map(Record::Turn));
+    let turns: Vec<_> = state.turns.iter().map(TurnRecord::from).filter(|turn| turn.queued_seq > cut).collect();
+    rows.extend(turns.iter().filter_map(UsageRecord::of).map(Record::Usage));
+    rows.extend(turns.into_iter().map(Record::Turn));
     rows.extend(state.messages.iter().map(MessageRecord::from).filter(|message| message.first_seq > cut).map(Record::Message));
     rows.extend(state.questions.iter().cloned().map(Record::Question));
     rows
@@ -575,6 +577,7 @@ fn expected_rows(state: &State, cut: u64) -> Vec<Record> {
 fn is_inherited(row: &Record, cut: u64) -> bool {
     match row {
         Record::Turn(row) => row.queued_seq <= cut,
+        Record::Usage(row) => row.queued_seq <= cut,
         Record::Message(row) => row.first_seq <= cut,
         Record::Session(_) | Record::Question(_) | Record::Owed(_) => false,
     }
@@ -584,6 +587,7 @@ fn row_key(row: &Record) -> String {
     match row {
         Record::Session(_) => "session".into(),
         Record::Turn(row) => row.turn.id.to_string(),
+        Record::Usage(row) => format!("usage of {}", row.turn),
         Record::Message(row) => row.id.to_string(),
         Record::Question(row) => row.id.to_string(),
         Record::Owed(_) => "owed".into(),

@@ -256,6 +256,12 @@ pub fn asks(method: &str, path: &str) -> Vec<Ask> {
         ("GET", "/api/questions") => {
             vec![list("/api/questions"), list("/api/questions?resource={resource}"), ask("GET", "/api/questions?session={ses}", "", 200)]
         }
+        ("GET", "/api/usage") => vec![
+            list("/api/usage"),
+            list("/api/usage?resource={resource}"),
+            list("/api/usage?by=resource,session"),
+            ask("GET", "/api/usage?session={ses}", "", 200),
+        ],
         ("GET", "/api/questions/{qst}") => one(ask("GET", "/api/questions/{qst}", "", 200)),
         ("POST", "/api/questions/{qst}/answer") => vec![
             ask("POST", "/api/questions/{qst}/answer", r#"{"option":"allow_once"}"#, 200),

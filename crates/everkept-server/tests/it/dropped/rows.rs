@@ -157,6 +157,7 @@ pub const ROWS: &[Row] = &[
     read("/api/breakers", "/api/breakers"),
     read("/api/dead-letters", "/api/dead-letters?limit=1"),
     read("/api/questions", "/api/questions"),
+    read("/api/usage", "/api/usage?by=session,model"),
     read("/api/questions/{qst}", "/api/questions/{question}"),
     read("/api/threads/{resource}", "/api/threads/ann?count=true"),
     read("/api/threads/{resource}/{thread}", "/api/threads/ann/t"),

@@ -135,7 +135,7 @@ pub fn odd_text(dice: &mut Dice) -> String {
         2 => "a\0b".into(),
         3 => "\u{202e}\u{feff}\u{fffe}".into(),
         4 => "é😀ß\u{301}".into(),
-        5 => "x".repeat([64, 65, 255, 256, 4_096, 4_097, 70_000][dice.at(7)]),
+        5 => "x".repeat([64, 65, 255, 256, 4_096, 4_097, 70_000, 70_000][dice.at(8)]),
         6 => "ü".repeat([32, 127, 128, 2_049][dice.at(4)]),
         7 => ["../..", "/etc/passwd", "' OR 1=1 --", "<script>", "%00", "{{7*7}}", "\r\nx: y", "\u{1b}[2J"][dice.at(8)].into(),
         8 => number(dice),
