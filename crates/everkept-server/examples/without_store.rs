@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let demo = AgentName::new("demo")?;
     let parts = Parts {
         store: Arc::new(MemoryStore::new()),
-        agents: BTreeMap::from([(demo.clone(), AgentEntry { agent, model: None })]),
+        agents: BTreeMap::from([(demo.clone(), AgentEntry::new(agent, None))]),
         default_agent: demo,
         runtime: TokioRuntime::runtime(),
         settings: Settings::new(folder.join("work")),

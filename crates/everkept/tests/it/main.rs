@@ -21,3 +21,4 @@ mod relay;
 mod requirements;
 mod resilience;
 mod strangers;
+mod usage;
