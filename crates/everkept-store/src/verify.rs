@@ -87,7 +87,7 @@ async fn verify_session(store: &dyn Store, session: SessionId, report: &mut Repo
                         replay.take(&events, &mut damages);
                     }
                 }
-                damages.push((Place::Event(seq), "its bytes do not fit their checksum".into()));
+                damages.push((Place::Event(seq), "is not there, or its bytes do not fit their checksum".into()));
                 replay.whole = false;
                 replay.seq = seq;
             }

@@ -1,6 +1,6 @@
 //! Reading events back: in order, unpacked, and checked.
 //!
-//! Never returns bytes that do not fit their checksum.
+//! Never returns bytes that do not fit their checksum, or passes over a number that is not there.
 
 use super::{
     Stop,
@@ -30,6 +30,8 @@ async fn find<T: Tx>(tx: &mut T, query: &EventsQuery, end: &'static str) -> Resu
     let after = query.after.max(first_of_turn(tx, query).await?);
     let until = query.until.unwrap_or(u64::MAX);
     let mut found = Found::new(session, query, end);
+    let is_all = query.kinds.is_empty() && query.turn.is_none() && query.context.is_none();
+    found.next = is_all.then_some(after + 1);
     for segment in segments(tx, session).await? {
         let from = segment.from.max(after);
         let to = segment.to.min(until);
@@ -105,6 +107,8 @@ struct Found {
     bytes: Vec<u8>,
     /// What stands after each event.
     end: &'static str,
+    /// The number that comes next, where none is left out.
+    next: Option<u64>,
     limit: usize,
     max_bytes: usize,
     /// The kind of the last row: most are of the same kind as the one before.
@@ -116,7 +120,7 @@ impl Found {
         let max_bytes = query.max_bytes.unwrap_or(usize::MAX);
         // The last event may go beyond the bound.
         let bytes = Vec::with_capacity(query.max_bytes.map_or(0, |most| most + most / 8));
-        Found { session, events: Vec::new(), bytes, end, limit: query.limit as usize, max_bytes, kind: "" }
+        Found { session, events: Vec::new(), bytes, end, next: None, limit: query.limit as usize, max_bytes, kind: "" }
     }
 
     fn is_full(&self) -> bool {
@@ -136,23 +140,29 @@ impl Found {
             return Err(corrupt);
         }
         if count == 1 {
-            self.add(seq, body);
-            return Ok(());
+            return self.add(seq, body);
         }
         let bodies = packed::unpack(body, first).filter(|bodies| bodies.len() as u64 == count).ok_or(corrupt)?;
         for (seq, bytes) in (first..).zip(bodies).filter(|(seq, _)| *seq > segment.from && *seq <= segment.to) {
             if self.is_full() {
                 break;
             }
-            self.add(seq, &bytes);
+            self.add(seq, &bytes)?;
         }
         Ok(())
     }
 
-    fn add(&mut self, seq: u64, event: &[u8]) {
+    fn add(&mut self, seq: u64, event: &[u8]) -> Result<(), Stop> {
+        if let Some(next) = &mut self.next {
+            if *next != seq {
+                return Err(Stop::Corrupt(self.session, *next));
+            }
+            *next += 1;
+        }
         self.bytes.extend_from_slice(event);
         self.events.push((seq, self.kind, self.bytes.len()));
         self.bytes.extend_from_slice(self.end.as_bytes());
+        Ok(())
     }
 
     fn take(self) -> Vec<StoredEvent> {

@@ -61,6 +61,26 @@ fn d6_a_flipped_bit_is_reported_at_that_event_and_others_stay_readable() {
     }
 }
 
+/// Found by flipped bits: in an event's key, one of them had readers pass over it without a word.
+#[test]
+fn d6_an_event_that_is_not_where_it_belongs_is_reported_and_not_passed_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let (session, _) = block_on(furnish(&store));
+    let whole = block_on(log(&store, session));
+    let away = "UPDATE event SET log = zeroblob(16) WHERE log = ?1 AND seq = 4";
+    assert_eq!(raw(directory.path()).execute(away, [key(session)]).unwrap(), 1);
+    for after in [0, 3] {
+        let found = block_on(store.events(EventsQuery { after, ..query(session) }));
+        let Err(StoreFault { problem, .. }) = found else { panic!("{found:?}") };
+        assert_eq!(problem, Problem::Corrupt { session, seq: 4 });
+        assert!(block_on(store.lines(EventsQuery { after, ..query(session) })).is_err());
+    }
+    assert_eq!(block_on(store.events(EventsQuery { after: 4, ..query(session) })).unwrap(), whole[4..]);
+    assert_eq!(block_on(store.events(EventsQuery { until: Some(3), ..query(session) })).unwrap(), whole[..3]);
+    assert_eq!(places(&verified(&store), session), [Place::Event(4)]);
+}
+
 #[test]
 fn d6_a_flipped_bit_in_a_parent_is_reported_to_its_forks_too() {
     let directory = tempfile::tempdir().unwrap();

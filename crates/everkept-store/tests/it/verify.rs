@@ -93,7 +93,7 @@ fn d6_a_damaged_event_is_reported_and_all_others_are_read() {
         false => Ok(()),
     });
     let report = verified(&store);
-    assert_eq!(report.damages, [event(parent, 3, "its bytes do not fit their checksum")]);
+    assert_eq!(report.damages, [event(parent, 3, "is not there, or its bytes do not fit their checksum")]);
     assert_eq!(report.events, whole + block_on(log(&store.inner, child)).len() as u64);
     // A second damage behind it is found as well, and one before it.
     store.events = Box::new(move |session, events| {
