@@ -161,6 +161,8 @@ async fn ws_11_a_deleted_session_leaves_the_list_of_every_open_page() {
     browser.shows_no_more("by its pair").await;
     browser.visit(&server.url(&format!("/?session={by_hand}"))).await;
     browser.shows("by hand").await;
+    // The list has its title before the page has the session.
+    browser.shows("Delete").await;
     // The click opens a dialog, which holds the page until it is answered.
     browser.evaluate("setTimeout(() => document.getElementById('remove').click())").await;
     browser.accept_dialog().await;
