@@ -4,6 +4,7 @@
 
 mod acts;
 mod commit;
+mod heard;
 mod hold;
 mod serve;
 mod timers;

@@ -2,7 +2,7 @@
 //!
 //! Never trusts that what a caller saw is still so: every order is decided on the state as it is now.
 
-use super::acts::keep_blob;
+use super::heard::keep_blob;
 use super::{Actor, commit::Along, replay};
 use crate::Failure;
 use crate::failpoint::Failpoint;
