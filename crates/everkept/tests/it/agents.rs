@@ -39,27 +39,6 @@ impl Scripted {
         let answer = said.last().filter(|(role, _)| role == "assistant").map_or(String::new(), |(_, text)| text.clone());
         (turn, answer)
     }
-
-    /// Waits until the turn's answer has begun.
-    async fn begun(&self, session: &str, turn: &str) {
-        let until = Instant::now() + PATIENCE;
-        while !self.server.events(session).await.iter().any(|event| event["kind"] == "part.delta" && event["turn"] == turn) {
-            assert!(Instant::now() < until, "no word comes");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    async fn question(&self) -> Value {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let open = self.server.get("/api/questions").await;
-            if let Some(question) = open["items"].as_array().unwrap().first() {
-                return question.clone();
-            }
-            assert!(Instant::now() < until, "no question comes");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
 }
 
 fn daemons(folder: &Path) -> Vec<u32> {
@@ -73,7 +52,7 @@ async fn oc_07_r1_a_killed_server_resumes_the_same_agent_session_with_its_contex
     let (_, first) = scripted.ask(&session, "one").await;
     assert_eq!(first, "reply 1 to: one");
     let turn = scripted.server.send(&session, "!slow:100 two three four five six seven eight").await;
-    scripted.begun(&session, &turn).await;
+    scripted.server.begun(&session, &turn).await;
     let agents = scripted.agents();
     let before = Instant::now();
     scripted.restart();
@@ -96,12 +75,12 @@ async fn o5_an_agent_that_is_killed_interrupts_its_turn_and_the_next_goes_on_wit
     let scripted = Scripted::start();
     let session = scripted.server.session(json!({})).await;
     let turn = scripted.server.send(&session, "!slow:100 one two three four five six seven").await;
-    scripted.begun(&session, &turn).await;
+    scripted.server.begun(&session, &turn).await;
     let pid = scripted.agents()[0];
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap()), nix::sys::signal::Signal::SIGKILL).unwrap();
     let turn = scripted.server.ended(&turn).await;
     assert_eq!((turn["state"].as_str(), turn["reason"].as_str()), (Some("interrupted"), Some("agent_exited")));
-    let review = scripted.question().await;
+    let review = scripted.server.question().await;
     assert_eq!((review["kind"].as_str(), review["turn"].as_str()), (Some("review"), turn["id"].as_str()));
     let (_, answer) = scripted.ask(&session, "two").await;
     assert_eq!(answer, "reply 2 to: two");
@@ -120,7 +99,7 @@ async fn a_tool_call_and_a_permission_come_through_and_the_answer_goes_back() {
     let scripted = Scripted::start();
     let session = scripted.server.session(json!({})).await;
     let turn = scripted.server.send(&session, "!ask please").await;
-    let question = scripted.question().await;
+    let question = scripted.server.question().await;
     assert_eq!(question["kind"], "permission");
     let ids: Vec<_> = question["options"].as_array().unwrap().iter().map(|option| option["id"].as_str().unwrap()).collect();
     assert_eq!(ids, ["once", "always", "no"], "the agent's own ids");
@@ -149,7 +128,7 @@ async fn a_cancel_ends_a_listening_agent_within_two_seconds_and_a_deaf_one_withi
     for (text, limit) in [("!long", 2), ("!long !deaf", 8)] {
         let session = scripted.server.session(json!({})).await;
         let turn = scripted.server.send(&session, text).await;
-        scripted.begun(&session, &turn).await;
+        scripted.server.begun(&session, &turn).await;
         let before = Instant::now();
         scripted.server.post(&format!("/api/turns/{turn}/cancel"), json!({})).await;
         let turn = scripted.server.ended(&turn).await;
@@ -167,7 +146,7 @@ async fn r2_nothing_an_agent_started_outlives_the_server_not_even_what_called_se
     let session = scripted.server.session(json!({})).await;
     let (_, _) = scripted.ask(&session, "!daemon").await;
     let turn = scripted.server.send(&session, "!long !deaf").await;
-    scripted.begun(&session, &turn).await;
+    scripted.server.begun(&session, &turn).await;
     let mut all = daemons(&scripted.folder);
     assert_eq!(all.len(), 2);
     all.extend(scripted.agents());
@@ -181,7 +160,7 @@ async fn r2_a_stopped_server_ends_its_agents_settles_its_turns_and_exits_cleanly
     let mut scripted = Scripted::start();
     let session = scripted.server.session(json!({})).await;
     let turn = scripted.server.send(&session, "!daemon !long").await;
-    scripted.begun(&session, &turn).await;
+    scripted.server.begun(&session, &turn).await;
     let queued = scripted.server.send(&session, "later").await;
     let mut all = daemons(&scripted.folder);
     all.extend(scripted.agents());

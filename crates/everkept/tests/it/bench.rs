@@ -139,6 +139,28 @@ impl Server {
         self.turn_when(turn, |turn| !turn["ended_at"].is_null()).await
     }
 
+    /// Waits until the turn's answer has begun.
+    pub async fn begun(&self, session: &str, turn: &str) {
+        let until = Instant::now() + PATIENCE;
+        while !self.events(session).await.iter().any(|event| event["kind"] == "part.delta" && event["turn"] == turn) {
+            assert!(Instant::now() < until, "no word comes");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// The first question that is open, once there is one.
+    pub async fn question(&self) -> Value {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let open = self.get("/api/questions").await;
+            if let Some(question) = open["items"].as_array().unwrap().first() {
+                return question.clone();
+            }
+            assert!(Instant::now() < until, "no question comes");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     pub async fn events(&self, session: &str) -> Vec<Value> {
         let mut events = Vec::new();
         loop {

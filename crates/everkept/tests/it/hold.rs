@@ -92,26 +92,6 @@ impl Held {
         self.prompts().iter().map(|prompt| u32::try_from(prompt["pid"].as_u64().unwrap()).unwrap()).collect()
     }
 
-    async fn begun(&self, session: &str, turn: &str) {
-        let until = Instant::now() + PATIENCE;
-        while !self.server.events(session).await.iter().any(|event| event["kind"] == "part.delta" && event["turn"] == turn) {
-            assert!(Instant::now() < until, "no word comes");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-
-    async fn question(&self) -> Value {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let open = self.server.get("/api/questions").await;
-            if let Some(question) = open["items"].as_array().unwrap().first() {
-                return question.clone();
-            }
-            assert!(Instant::now() < until, "no question comes");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-
     /// Everything there is of a session's first turn; every byte its agent said is there once.
     async fn left(&self, session: &str, turn: &str, prompt: &str) -> Left {
         let given: Vec<Value> = self.prompts().into_iter().filter(|given| given["text"] == prompt).collect();
@@ -178,21 +158,21 @@ async fn r2_a_question_stays_open_over_kills_and_stops_and_its_answer_reaches_th
     let mut held = Held::start("claude-code", "scripted-claude", HOLD_MS);
     let session = held.server.session(json!({})).await;
     let turn = held.server.send(&session, "!choose now").await;
-    let first = held.question().await;
+    let first = held.server.question().await;
     held.server.kill();
     held.restart();
-    assert_eq!(held.question().await, first);
+    assert_eq!(held.server.question().await, first);
     held.terminate();
     held.restart();
-    assert_eq!(held.question().await, first);
+    assert_eq!(held.server.question().await, first);
     let blue = |question: &Value| question["options"][1]["id"].clone();
     held.server.post(&format!("/api/questions/{}/answer", first["id"].as_str().unwrap()), json!({ "option": blue(&first) })).await;
     // The second question comes of the first one's answer, without a word of the agent's.
-    let second = held.question().await;
+    let second = held.server.question().await;
     assert_ne!(second["id"], first["id"]);
     held.server.kill();
     held.restart();
-    assert_eq!(held.question().await, second);
+    assert_eq!(held.server.question().await, second);
     held.server.post(&format!("/api/questions/{}/answer", second["id"].as_str().unwrap()), json!({ "option": blue(&second) })).await;
     assert_eq!(held.server.ended(&turn).await["state"], "completed");
     let said = held.server.said(&session).await;
@@ -211,7 +191,7 @@ async fn r2_o5_a_cancel_right_before_a_kill_is_told_the_agent_once() {
     for _ in 0..5 {
         let session = held.server.session(json!({})).await;
         let turn = held.server.send(&session, "!long go").await;
-        held.begun(&session, &turn).await;
+        held.server.begun(&session, &turn).await;
         held.server.post(&format!("/api/turns/{turn}/cancel"), json!({})).await;
         held.server.kill();
         held.restart();
@@ -228,7 +208,7 @@ async fn r2_past_the_hold_everything_is_gone_and_the_turn_is_to_be_reviewed() {
     let mut held = Held::start("acp", "scripted-agent", 300);
     let session = held.server.session(json!({})).await;
     let turn = held.server.send(&session, "!daemon !long !deaf").await;
-    held.begun(&session, &turn).await;
+    held.server.begun(&session, &turn).await;
     let mut all = held.agents();
     let daemons = std::fs::read_to_string(held.folder.join("daemons.log")).unwrap();
     all.extend(daemons.lines().map(|line| line.parse::<u32>().unwrap()));
@@ -238,7 +218,7 @@ async fn r2_past_the_hold_everything_is_gone_and_the_turn_is_to_be_reviewed() {
     held.restart();
     let ended = held.server.ended(&turn).await;
     assert_eq!((ended["state"].as_str(), ended["reason"].as_str()), (Some("interrupted"), Some("server_crashed")));
-    assert_eq!(held.question().await["kind"], "review");
+    assert_eq!(held.server.question().await["kind"], "review");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -247,7 +227,7 @@ async fn r2_a_stop_an_interrupt_and_a_hold_of_nothing_leave_no_agent_behind() {
         let mut held = Held::start("acp", "scripted-agent", hold_ms);
         let session = held.server.session(json!({})).await;
         let turn = held.server.send(&session, "!long !deaf").await;
-        held.begun(&session, &turn).await;
+        held.server.begun(&session, &turn).await;
         match signal {
             None => assert!(everkept().args(["stop", "--data"]).arg(held.data.path()).output().unwrap().status.success()),
             Some(signal) => kill(Pid::from_raw(i32::try_from(held.server.child.id()).unwrap()), signal).unwrap(),
@@ -271,7 +251,7 @@ async fn r2_agents_without_a_turn_and_turns_without_a_server_to_want_them_are_no
     // The next server does not know the agent of the turn that the last one gave it.
     held.restart();
     let turn = held.server.send(&session, "!long").await;
-    held.begun(&session, &turn).await;
+    held.server.begun(&session, &turn).await;
     held.server.kill();
     with_agent(held.data.path(), "codex", "scripted-codex", HOLD_MS);
     held.restart();

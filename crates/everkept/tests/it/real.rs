@@ -136,7 +136,7 @@ pub async fn survives_kill_9_on_one_agent_session(world: &World, program: &str) 
 
     // The server dies in the middle of an answer, and another one hears the rest of it.
     let cut = server.send(&session, "take your time SLOW").await;
-    begun(&server, &session, &cut).await;
+    server.begun(&session, &cut).await;
     let running = server.get(&format!("/api/turns/{cut}")).await;
     assert!(running["ended_at"].is_null(), "the answer comes as a stream: its words are kept while the turn runs: {running}");
     server.kill();
@@ -154,7 +154,7 @@ pub async fn survives_kill_9_on_one_agent_session(world: &World, program: &str) 
     assert_eq!(server.child.wait().unwrap().code(), Some(0));
     server = Server::start(&world.path("data"));
     let cut = server.send(&session, "and more SLOW").await;
-    begun(&server, &session, &cut).await;
+    server.begun(&session, &cut).await;
     let agents = world.agents();
     assert!(!agents.is_empty());
     server.kill();
@@ -174,7 +174,7 @@ pub async fn survives_kill_9_on_one_agent_session(world: &World, program: &str) 
 
     // The agent dies in the middle of an answer.
     let cut = server.send(&session, "once more SLOW").await;
-    begun(&server, &session, &cut).await;
+    server.begun(&session, &cut).await;
     for pid in world.agents() {
         let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         if name.trim().starts_with(program) {
@@ -186,7 +186,7 @@ pub async fn survives_kill_9_on_one_agent_session(world: &World, program: &str) 
 
     // A cancel, and a last prompt that has everything before it.
     let cut = server.send(&session, "stop me SLOW").await;
-    begun(&server, &session, &cut).await;
+    server.begun(&session, &cut).await;
     let before = Instant::now();
     server.post(&format!("/api/turns/{cut}/cancel"), json!({})).await;
     assert_eq!(server.ended(&cut).await["state"], "cancelled");
@@ -211,12 +211,4 @@ pub async fn survives_kill_9_on_one_agent_session(world: &World, program: &str) 
     let agents = world.agents();
     server.kill();
     gone(&agents, Duration::from_secs(2)).await;
-}
-
-async fn begun(server: &Server, session: &str, turn: &str) {
-    let until = Instant::now() + PATIENCE;
-    while !server.events(session).await.iter().any(|event| event["kind"] == "part.delta" && event["turn"] == turn) {
-        assert!(Instant::now() < until, "no word comes");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }

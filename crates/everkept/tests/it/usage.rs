@@ -20,7 +20,7 @@ async fn a_fork_a_resume_after_kill_9_a_retry_and_a_child_are_counted_once() {
     }
     // Nobody heard what the one that is cut off cost.
     let cut = server.send(&parent, "!long").await;
-    begun(&server, &parent, &cut).await;
+    server.begun(&parent, &cut).await;
     server.kill();
     let server = Server::start(data.path());
     server.ended(&cut).await;
@@ -70,13 +70,4 @@ async fn a_fork_a_resume_after_kill_9_a_retry_and_a_child_are_counted_once() {
     drop(server);
     let verified = everkept().args(["verify", "--data"]).arg(data.path()).output().unwrap();
     assert!(verified.status.success(), "{verified:?}");
-}
-
-/// Waits until the turn's answer has begun.
-async fn begun(server: &Server, session: &str, turn: &str) {
-    let until = std::time::Instant::now() + PATIENCE;
-    while !server.events(session).await.iter().any(|event| event["kind"] == "part.delta" && event["turn"] == turn) {
-        assert!(std::time::Instant::now() < until, "no word comes");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
 }
