@@ -158,7 +158,9 @@ fn units(state: &State) -> Vec<Unit> {
             }
             SlotKind::Turns(attempts) => {
                 let Some(entry) = attempts.last().map(|&at| &state.turns[at]) else { continue };
-                let request = entry.turn.request_message.filter(|_| entry.turn.continues.is_none()).and_then(|id| state.message(id));
+                // What stood in for another agent or model goes on with nothing that its request did not go on with.
+                let continues = state.asked_for(entry.turn.id).and_then(|asked| asked.turn.continues);
+                let request = entry.turn.request_message.filter(|_| continues.is_none()).and_then(|id| state.message(id));
                 let asked_at = request.map_or(entry.queued_seq, |request| request.first_seq);
                 if let Some(request) = request {
                     units.push(Unit {
@@ -173,7 +175,7 @@ fn units(state: &State) -> Vec<Unit> {
                     });
                 }
                 let answer = entry.turn.response_messages.first().copied();
-                let completed = entry.turn.state == TurnState::Completed && entry.turn.continues.is_none();
+                let completed = entry.turn.state == TurnState::Completed && continues.is_none();
                 units.push(Unit {
                     role: Role::Assistant,
                     digest: entry.answer_digest(),

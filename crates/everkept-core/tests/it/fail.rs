@@ -199,6 +199,20 @@ fn a_retry_of_what_stood_in_asks_what_was_asked_for_again() {
 }
 
 #[test]
+fn o4_a_conversation_that_somebody_stood_in_for_is_known_when_it_is_sent_again() {
+    let mut world = World::new();
+    world.run(submit(1, "build"));
+    for n in 1..=4 {
+        fails(&mut world, n, n + 1);
+    }
+    assert_eq!(aligned(&world, &[(Role::User, "build")]), Aligned::Answered { turn: turn(5) }, "while it is asked");
+    world.run_all([begin(5), say(5, "built"), end(5, TurnEnd::Completed)]);
+    assert_eq!(aligned(&world, &[(Role::User, "build")]), Aligned::Answered { turn: turn(5) });
+    let next = [(Role::User, "build"), (Role::Assistant, "built"), (Role::User, "and now")];
+    assert_eq!(aligned(&world, &next), Aligned::New { from: 2 });
+}
+
+#[test]
 fn ws_n4_an_agent_that_was_asked_itself_is_told_the_answer_of_who_stood_in_and_not_the_request() {
     let mut world = World::new();
     world.run(submit(1, "build"));
