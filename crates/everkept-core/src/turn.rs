@@ -106,6 +106,11 @@ impl Tries {
     pub fn is_none(&self) -> bool {
         *self == Tries::default()
     }
+
+    /// Whether the turn takes the place of one that failed, which nobody but the agent's configuration asked for.
+    pub fn is_another(&self) -> bool {
+        self.prompts > 0 || self.fallbacks > 0
+    }
 }
 
 /// What went wrong, and whether the agent may have acted all the same.

@@ -9,8 +9,8 @@ use crate::orders::*;
 use crate::{Caller, Failure, Tail};
 use bytes::Bytes;
 use everkept_core::{
-    Breaker, Message, MessageRecord, ParentKind, Part, Question, QuestionId, Refusal, Resource, Session, SessionId, TextDigest, Thread,
-    Turn, TurnId, TurnRecord,
+    Body, Breaker, Message, MessageRecord, ParentKind, Part, Question, QuestionId, Refusal, Resource, Session, SessionId, TextDigest,
+    Thread, Turn, TurnId, TurnRecord, TurnState,
 };
 use everkept_store::{
     EventsQuery, LettersQuery, Lines, Page, PlaceQuery, QuestionsQuery, SessionsQuery, StoredEvent, UsageQuery, UsageSum,
@@ -292,6 +292,30 @@ impl Engine {
             // What goes to the trash with the turn unbegun has no end of it.
             while !tail.next().await?.iter().any(|frame| matches!(frame.kind, "turn.ended" | "session.deleted")) {}
         }
+    }
+
+    /// Waits until nobody is asked any more for what the turn asks for: its own end, or that of the last attempt which the
+    /// agent's configuration put in its place.
+    pub async fn wait_answer(&self, caller: &Caller, turn: TurnId) -> Result<Turn, Failure> {
+        let mut ended = self.wait_turn(caller, turn).await?;
+        while let Some(next) = self.next_attempt(caller, &ended).await? {
+            ended = self.wait_turn(caller, next.id).await?;
+        }
+        Ok(ended)
+    }
+
+    /// What the agent's configuration put in the place of a turn that has ended; it is there as soon as the end is.
+    pub async fn next_attempt(&self, caller: &Caller, ended: &Turn) -> Result<Option<Turn>, Failure> {
+        if !matches!(ended.state, TurnState::Failed | TurnState::TimedOut) {
+            return Ok(None);
+        }
+        let kinds = vec!["turn.retried".to_owned()];
+        let query = EventsQuery { session: Some(ended.session), limit: 1, kinds, turn: Some(ended.id), ..EventsQuery::default() };
+        let Some(stored) = self.events(caller, query).await?.pop() else { return Ok(None) };
+        let Body::TurnRetried(retried) = self.inner.read(ended.session, &stored)?.body else { return Ok(None) };
+        let next = self.turn(caller, retried.by).await?;
+        // What a person asked for again is theirs to wait for.
+        Ok(Some(next).filter(|next| next.tries.is_another()))
     }
 
     /// A session that is there for someone: not in the trash.

@@ -18,7 +18,7 @@ const TOOL: &str = "demo_tool";
 const LONG_PACE: Duration = Duration::from_millis(20);
 /// What `!big` says at a time.
 const BIG_PIECE: usize = 1024;
-/// How many words `!crash` lives to say: `reply N to:`.
+/// How many words `!falter` and `!crash` live to say: `reply N to:`.
 const LAST_WORDS: usize = 3;
 
 pub(super) enum Ending {
@@ -46,8 +46,8 @@ impl Voice {
         if directives.hang {
             std::future::pending::<()>().await;
         }
-        if directives.fail {
-            return Ending::Done(Done::Failed { code: "demo_failure".into(), message: "failed, as it was asked to".into() });
+        if self.number <= directives.fail.into() {
+            return failed();
         }
         if directives.think {
             self.think(&text).await;
@@ -60,9 +60,10 @@ impl Voice {
         if !allowed {
             reply.push_str("\n\nThe tool was not used: you said no.");
         }
-        if directives.crash {
+        let falters = self.number <= directives.falter.into();
+        if falters || directives.crash {
             self.speak(first_words(&reply, LAST_WORDS), directives.slow).await;
-            return Ending::Crashed;
+            return if falters { failed() } else { Ending::Crashed };
         }
         self.speak(&reply, directives.slow).await;
         self.speak_big(directives.big_kib).await;
@@ -170,6 +171,10 @@ impl Voice {
     async fn say(&self, raw: Value, said: Said) {
         _ = self.output.send(Output::Said { raw: line(&raw), said: vec![said] }).await;
     }
+}
+
+fn failed() -> Ending {
+    Ending::Done(Done::Failed { code: "demo_failure".into(), message: "failed, as it was asked to".into() })
 }
 
 /// The bytes of one thing said.

@@ -19,10 +19,12 @@ pub struct Directives {
     pub long: bool,
     /// `!big:64`: so many KiB of text after the answer.
     pub big_kib: u32,
-    /// `!fail`: fails.
-    pub fail: bool,
+    /// `!fail`: fails. `!fail:2`: while its session has seen no more prompts than two.
+    pub fail: u32,
     /// `!hang`: says nothing until cancelled.
     pub hang: bool,
+    /// `!falter`: fails after a few words. `!falter:2` as `!fail:2`.
+    pub falter: u32,
     /// `!crash`: is gone after a few words.
     pub crash: bool,
 }
@@ -49,8 +51,9 @@ impl Directives {
             ("slow", Some(ms)) => self.slow = Some(Duration::from_millis(ms.into())),
             ("long", None) => self.long = true,
             ("big", Some(kib)) => self.big_kib = kib,
-            ("fail", None) => self.fail = true,
+            ("fail", prompts) => self.fail = prompts.unwrap_or(u32::MAX),
             ("hang", None) => self.hang = true,
+            ("falter", prompts) => self.falter = prompts.unwrap_or(u32::MAX),
             ("crash", None) => self.crash = true,
             _ => return None,
         }

@@ -78,6 +78,18 @@ async fn directives_do_what_they_say() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_agent_that_fails_at_first_goes_on_to_answer() {
+    let mut talk = open(&agent(MemoryInRam::default()), OpenSession::New).await;
+    for _ in 0..2 {
+        assert!(matches!(prompt(&mut talk, "!fail:2 then answer").await.done, Some(Done::Failed { .. })));
+    }
+    assert_eq!(text(&prompt(&mut talk, "!fail:2 !falter:2 then answer").await), "reply 3 to: then answer");
+    let turn = prompt(&mut talk, "!falter:4 then answer").await;
+    assert!(matches!(turn.done, Some(Done::Failed { .. })) && text(&turn) == "reply 4 to: ");
+    assert_eq!(text(&prompt(&mut talk, "!falter:4 then answer").await), "reply 5 to: then answer");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_hanging_agent_still_hears_a_cancel() {
     let mut talk = open(&agent(MemoryInRam::default()), OpenSession::New).await;
     talk.connection.orders.send(order("!hang", Vec::new())).await.unwrap();

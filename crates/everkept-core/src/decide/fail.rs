@@ -45,7 +45,7 @@ pub(super) fn fail(mut log: Log<'_>, command: FailTurn) -> Result<Vec<Event>, Re
         }
     };
     let following = follow(&log, entry, &known);
-    let tried = given_up || tries.prompts > 0 || tries.fallbacks > 0;
+    let tried = given_up || tries.is_another();
     let how = if following.is_none() && tried { TurnEnd::DeadLettered } else { usual };
     let (state, now, context) = (log.state, log.now, log.context);
     let events = end(log, EndTurn { turn, end: how, reason, error: Some(error) })?;

@@ -1,7 +1,11 @@
 //! Chat completions, whole and as a stream.
 //!
+//! What the agent's configuration tries again is waited for: the answer is the last attempt's. A stream shows words as they
+//! come, and what they add up to is the answer that is kept; when an attempt fails that has shown some, the stream ends
+//! with an error that names the turn which answers instead.
+//!
 //! Never an answer to a turn that did not complete: that is an error which says whether the agent may have acted.
-//! A client that leaves ends nothing.
+//! Never the words of two attempts in one answer. A client that leaves ends nothing.
 
 use super::{
     OpenAiError, OpenAiErrorDetail, Refused, advise,
@@ -21,9 +25,12 @@ use axum::{
     http::{HeaderValue, StatusCode},
     response::Response,
 };
-use everkept_core::{Resource, Turn, TurnState, Usage};
-use everkept_engine::Caller;
-use futures::{Stream, StreamExt, stream};
+use everkept_core::{Resource, Turn, TurnId, TurnState, Usage};
+use everkept_engine::{Caller, Failure};
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream, Stream},
+};
 use serde::Serialize;
 use std::sync::Arc;
 use utoipa::ToSchema;
@@ -50,6 +57,13 @@ fn not_completed(turn: &Turn) -> OpenAiError {
             turn: Some(turn.id.to_string()),
         },
     }
+}
+
+/// A turn that another takes the place of, when the client has seen words that are none of the answer.
+fn replaced(turn: &Turn, next: &Turn) -> OpenAiError {
+    let OpenAiError { error } = not_completed(turn);
+    let message = format!("{}; what it said does not count, and turn {} answers in its place", error.message, next.id);
+    OpenAiError { error: OpenAiErrorDetail { message, code: "turn_retried".to_owned(), turn: Some(next.id.to_string()), ..error } }
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -139,6 +153,10 @@ fn finish_reason(turn: &Turn) -> &'static str {
 ///
 /// The answer's `x-session-id` is the session's id. A request that was answered before is answered again without a prompt.
 /// Without a name each request is a session of its own. The agent runs its own tools; none is handed to the client.
+///
+/// Where the agent's configuration tries a failed turn again, the answer is the last attempt's, whose id and model it has. A
+/// stream has the id it began with; when an attempt fails after words of it were sent, the stream ends with the error
+/// `turn_retried`, whose `turn` answers instead: a request that repeats the idempotency key, or the whole conversation, joins it.
 #[utoipa::path(post, path = "/v1/chat/completions", operation_id = "openai_create_chat_completion", tag = "openai", request_body = ChatRequest,
     params(
         ("x-session-id" = Option<String>, Header, description = "A session's id, or any name of the client's own"),
@@ -178,7 +196,7 @@ async fn complete(State(app): State<Arc<App>>, request: Request) -> Result<Respo
 
 async fn whole(app: &App, caller: &Caller, turned: &Turned) -> Result<Response, Failed> {
     let turn = tokio::select! {
-        turn = app.engine.wait_turn(caller, turned.turn) => turn?,
+        turn = app.engine.wait_answer(caller, turned.turn) => turn?,
         () = ended(app.ending.clone()) => return Err(Failed::stopping()),
     };
     if turn.state != TurnState::Completed {
@@ -188,7 +206,7 @@ async fn whole(app: &App, caller: &Caller, turned: &Turned) -> Result<Response, 
         advise(&mut response, false);
         return Ok(response);
     }
-    let (content, reasoning) = text(app, caller, turned.session, turned.turn).await?;
+    let (content, reasoning) = text(app, caller, turned.session, turn.id).await?;
     let completion = Completion {
         id: format!("chatcmpl-{}", turn.id),
         object: "chat.completion",
@@ -211,54 +229,78 @@ async fn whole(app: &App, caller: &Caller, turned: &Turned) -> Result<Response, 
 }
 
 async fn streamed(app: &Arc<App>, credential: &Credential, turned: &Turned, with_usage: bool) -> Result<Response, Failed> {
-    let turn = app.engine.turn(&credential.caller, turned.turn).await?;
-    let pieces = pieces(app, &credential.caller, turned.session, turned.turn).await?;
-    let writer = Writer { head: turn, with_usage, caller: credential.caller.clone(), app: app.clone() };
-    Ok(sse(app, credential, writer.write(pieces)))
+    let caller = credential.caller.clone();
+    let mut turn = app.engine.turn(&caller, turned.turn).await?;
+    // Whoever asks again is shown nothing of what failed before.
+    while let Some(next) = app.engine.next_attempt(&caller, &turn).await? {
+        turn = next;
+    }
+    let pieces = pieces(app, &caller, turn.session, turn.id).await?.boxed();
+    let writer = Writer { head: (turn.id, seconds(&turn)), turn, worded: false, with_usage, caller, app: app.clone(), pieces };
+    Ok(sse(app, credential, writer.write()))
 }
 
 /// Writes the pieces of an answer as chunks.
 struct Writer {
-    head: Turn,
+    /// Id and time of the turn the stream began with: all its chunks have the same.
+    head: (TurnId, i64),
+    /// The attempt that is under way.
+    turn: Turn,
+    /// Text of it has been shown.
+    worded: bool,
     with_usage: bool,
     caller: Caller,
     app: Arc<App>,
+    pieces: BoxStream<'static, Result<Piece, Failure>>,
 }
 
 impl Writer {
-    fn write(
-        self,
-        pieces: impl Stream<Item = Result<Piece, everkept_engine::Failure>> + Send + 'static,
-    ) -> impl Stream<Item = Chunk> + Send + 'static {
+    fn write(self) -> impl Stream<Item = Chunk> + Send + 'static {
         let role = self.chunk(AnswerDelta { role: Some("assistant"), content: Some(String::new()), ..AnswerDelta::default() }, None);
-        let rest = stream::unfold((Box::pin(pieces), Some(self)), |(mut pieces, writer)| async move {
-            let writer = writer?;
-            match pieces.next().await? {
-                Ok(Piece::Text(text)) => {
-                    let chunk = writer.chunk(AnswerDelta { content: Some(text), ..AnswerDelta::default() }, None);
-                    Some((chunk, (pieces, Some(writer))))
-                }
-                Ok(Piece::Reasoning(text)) => {
-                    let chunk = writer.chunk(AnswerDelta { reasoning_content: Some(text), ..AnswerDelta::default() }, None);
-                    Some((chunk, (pieces, Some(writer))))
-                }
-                Ok(Piece::Ended) => Some((writer.last().await, (pieces, None))),
-                Err(failure) => Some((event(&OpenAiError::from(Failed::from(failure))), (pieces, None))),
-            }
-        });
+        let rest = stream::unfold(Some(self), |writer| async move { writer?.next().await });
         stream::iter([role]).chain(rest)
     }
 
-    /// The end as OpenAI's clients know it, or an error as they know one.
-    async fn last(&self) -> Chunk {
-        let turn = match self.app.engine.turn(&self.caller, self.head.id).await {
-            Ok(turn) => turn,
-            Err(failure) => return event(&OpenAiError::from(Failed::from(failure))),
-        };
-        if turn.state != TurnState::Completed {
-            return event(&not_completed(&turn));
+    /// The next chunk, and the writer unless it was the last one.
+    async fn next(mut self) -> Option<(Chunk, Option<Self>)> {
+        loop {
+            let delta = match self.pieces.next().await? {
+                Ok(Piece::Text(text)) => {
+                    self.worded = true;
+                    AnswerDelta { content: Some(text), ..AnswerDelta::default() }
+                }
+                Ok(Piece::Reasoning(text)) => AnswerDelta { reasoning_content: Some(text), ..AnswerDelta::default() },
+                Ok(Piece::Ended) => match self.end().await {
+                    Ok(Some(last)) => return Some((last, None)),
+                    Ok(None) => continue,
+                    Err(failed) => return Some((event(&OpenAiError::from(failed)), None)),
+                },
+                Err(failure) => return Some((event(&OpenAiError::from(Failed::from(failure))), None)),
+            };
+            return Some((self.chunk(delta, None), Some(self)));
         }
-        let mut last = self.chunk(AnswerDelta::default(), Some(finish_reason(&turn))).to_vec();
+    }
+
+    /// The last chunk; nothing when another attempt follows, to which it turns.
+    async fn end(&mut self) -> Result<Option<Chunk>, Failed> {
+        let ended = self.app.engine.turn(&self.caller, self.turn.id).await?;
+        match self.app.engine.next_attempt(&self.caller, &ended).await? {
+            None => Ok(Some(self.last(&ended))),
+            Some(next) if self.worded => Ok(Some(event(&replaced(&ended, &next)))),
+            Some(next) => {
+                self.pieces = pieces(&self.app, &self.caller, next.session, next.id).await?.boxed();
+                self.turn = next;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The end as OpenAI's clients know it, or an error as they know one.
+    fn last(&self, turn: &Turn) -> Chunk {
+        if turn.state != TurnState::Completed {
+            return event(&not_completed(turn));
+        }
+        let mut last = self.chunk(AnswerDelta::default(), Some(finish_reason(turn))).to_vec();
         if self.with_usage {
             let usage = turn.usage.as_ref().map(TokenUsage::from).unwrap_or_default();
             last.extend_from_slice(&event(&CompletionChunk { choices: Vec::new(), usage: Some(Some(usage)), ..self.frame() }));
@@ -274,10 +316,10 @@ impl Writer {
 
     fn frame(&self) -> CompletionChunk {
         CompletionChunk {
-            id: format!("chatcmpl-{}", self.head.id),
+            id: format!("chatcmpl-{}", self.head.0),
             object: "chat.completion.chunk",
-            created: seconds(&self.head),
-            model: model_name(&self.head),
+            created: self.head.1,
+            model: model_name(&self.turn),
             choices: Vec::new(),
             usage: None,
         }

@@ -46,6 +46,18 @@ fn text(chunks: &[Value]) -> String {
     chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str()).collect()
 }
 
+/// Says yes to what is asked next.
+async fn allow(server: &Server) {
+    let question = loop {
+        let open = server.get("/api/questions").await;
+        if let Some(question) = open["items"][0]["id"].as_str() {
+            break question.to_owned();
+        }
+        tokio::task::yield_now().await;
+    };
+    server.post(&format!("/api/questions/{question}/answer"), json!({ "option": "allow_once" })).await;
+}
+
 async fn texts(server: &Server, session: &str) -> Vec<String> {
     server.said(session).await.into_iter().map(|(_, text)| text).collect()
 }
@@ -238,6 +250,69 @@ async fn o3_a_key_makes_one_completion() {
         assert_eq!((status, code.as_str()), (422, "idempotency_mismatch"));
     }
     assert_eq!(server.get("/api/sessions?count=true").await["total"], 2, "what was refused has made no session");
+}
+
+#[tokio::test]
+async fn oc_03_re_02_a_chat_waits_for_the_attempt_that_answers() {
+    let server = Server::start().await;
+    let ask = |name: &'static str, words: &str, stream: bool| {
+        complete(&server, Some(name), json!({ "model": "other", "messages": [user(words)], "stream": stream }))
+    };
+    let whole = good(ask("whole", "!fail:1 hello", false).await).await;
+    assert_eq!((&whole["choices"][0]["message"]["content"], &whole["model"]), (&json!("reply 2 to: hello"), &json!("other/other/small")));
+
+    let response = ask("stream", "!fail:1 !think hello", true).await;
+    let session = response.headers()["x-session-id"].to_str().unwrap().to_owned();
+    let (streamed, done) = chunks(response).await;
+    assert!(done);
+    assert_eq!(text(&streamed), "reply 2 to: hello");
+    assert_eq!(texts(&server, &session).await.last().unwrap(), "reply 2 to: hello", "what a stream adds up to is what is kept");
+    let turns = server.get(&format!("/api/sessions/{session}/turns")).await["items"].clone();
+    assert_eq!(turns[0]["superseded_by"], turns[1]["id"]);
+    assert!(streamed.iter().all(|chunk| chunk["id"] == format!("chatcmpl-{}", turns[0]["id"].as_str().unwrap())));
+    assert!(streamed.iter().all(|chunk| chunk["created"] == streamed[0]["created"]));
+    assert_eq!(streamed.last().unwrap()["model"], "other/other/small");
+
+    // Nothing follows the last attempt, and its failure is told.
+    for stream in [false, true] {
+        let response = ask(if stream { "lost" } else { "lost too" }, "!fail:2 hello", stream).await;
+        let session = response.headers()["x-session-id"].to_str().unwrap().to_owned();
+        let error = if stream { chunks(response).await.0.pop().unwrap() } else { response.json().await.unwrap() };
+        let turns = server.get(&format!("/api/sessions/{session}/turns")).await["items"].clone();
+        assert_eq!((&error["error"]["turn"], &turns[1]["state"]), (&turns[1]["id"], &json!("dead_lettered")), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn oc_03_a_stream_never_mixes_the_words_of_two_attempts_and_the_same_request_gives_the_answer() {
+    let server = Server::start().await;
+    let history = json!([user("one"), assistant("reply 1 to: one"), user("!ask !falter:2 two")]);
+    for (name, key) in [("by-key", Some("k")), ("by-history", None)] {
+        good(complete(&server, Some(name), json!({ "model": "other", "messages": [user("one")] })).await).await;
+        let ask = || {
+            let mut request = server.request(Method::POST, "/v1/chat/completions").header("x-session-id", name);
+            if let Some(key) = key {
+                request = request.header("idempotency-key", key);
+            }
+            let body = json!({ "model": "other", "messages": history, "stream": true });
+            request.json(&body).send()
+        };
+        // The stream is there before the first attempt may say a word, and the second waits as well.
+        let response = ask().await.unwrap();
+        allow(&server).await;
+        let (mut broken, done) = chunks(response).await;
+        allow(&server).await;
+        let error = broken.pop().unwrap();
+        assert_eq!((text(&broken).as_str(), done, &error["error"]["code"]), ("reply 2 to: ", false, &json!("turn_retried")), "{error}");
+        assert_eq!(error["error"]["may_have_happened"], true);
+        let answered = error["error"]["turn"].as_str().unwrap();
+        let (whole, done) = chunks(ask().await.unwrap()).await;
+        assert_eq!((text(&whole).as_str(), done), ("reply 3 to: two", true), "{whole:?}");
+        assert_eq!(whole[0]["id"], format!("chatcmpl-{answered}"));
+        let thread = server.get(&format!("/api/threads/default/{name}")).await;
+        let said = texts(&server, thread["id"].as_str().unwrap()).await;
+        assert_eq!(said, ["one", "reply 1 to: one", "!ask !falter:2 two", "reply 3 to: two"], "one question, one answer");
+    }
 }
 
 #[tokio::test]

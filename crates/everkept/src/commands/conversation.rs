@@ -1,7 +1,8 @@
 //! One person's side of a session: gives prompts, shows answers as they come, asks what the agent asks.
 //!
 //! A server that goes away is waited for, and the answer goes on where it broke off; a prompt is given once, however
-//! often it had to be sent. Never: an answer to a question that was typed before the question was shown.
+//! often it had to be sent. What the agent's configuration tries again is watched to the last attempt.
+//! Never: an answer to a question that was typed before the question was shown.
 
 use crate::{
     server::{Server, is_gone},
@@ -10,7 +11,7 @@ use crate::{
 use everkept_api::{
     AnswerQuestion, ErrorCode, Event, Message, OptionKind, Payload, Question, QuestionKind, QuestionOption, QuestionState, Role, Snapshot,
     SubmitTurn, ToolStatus, Turn, TurnError, TurnState, Usage,
-    client::{ClientError, Follow},
+    client::{ClientError, EventsFilter, Follow},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use std::{
@@ -98,17 +99,29 @@ impl Conversation {
 
     /// Shows what there is of a turn and then the rest as it comes.
     pub async fn attach(&mut self, session: &str, turn: &str) -> anyhow::Result<End> {
-        let snapshot = self.snapshot(session).await?;
-        for message in snapshot.messages.iter().filter(|message| message.turn.as_deref() == Some(turn) && message.role != Role::User) {
+        let mut turn = turn.to_owned();
+        self.screen.hold();
+        let snapshot = loop {
+            let snapshot = self.snapshot(session).await?;
+            match snapshot.turns.iter().find(|held| held.id == turn) {
+                Some(held) if !held.state.is_open() => match self.next_attempt(session, &turn, held.state).await? {
+                    Some(next) => turn = next.id,
+                    None => break snapshot,
+                },
+                Some(_) | None => break snapshot,
+            }
+        };
+        for message in snapshot.messages.iter().filter(|message| message.turn.as_ref() == Some(&turn) && message.role != Role::User) {
             self.show_message(message)?;
         }
         match snapshot.turns.iter().find(|held| held.id == turn) {
             Some(held) if !held.state.is_open() => {
                 self.usage = held.usage.clone();
                 self.show_end(held.state, held.reason.as_deref(), held.error.as_ref(), None)?;
+                self.screen.release()?;
                 Ok(End::Turn(held.state))
             }
-            Some(_) | None => self.watch_from(&snapshot, turn).await,
+            Some(_) | None => self.watch_from(&snapshot, &turn).await,
         }
     }
 
@@ -140,8 +153,60 @@ impl Conversation {
         Ok(self.screen.message(message)?)
     }
 
-    /// Shows a turn's events until it ends. Ctrl-C cancels it, once more leaves it alone.
+    /// Shows a turn's events, and those of the attempts that follow it, until the last one ends. Ctrl-C cancels what runs,
+    /// once more leaves it alone.
     pub async fn watch(&mut self, turn: &str) -> anyhow::Result<End> {
+        let mut turn = turn.to_owned();
+        self.screen.hold();
+        loop {
+            let state = match self.watch_one(&turn).await? {
+                End::Turn(state) => state,
+                End::Left => {
+                    self.screen.release()?;
+                    return Ok(End::Left);
+                }
+            };
+            let Some((session, _)) = &self.following else { anyhow::bail!("turn {turn} is not followed") };
+            let session = session.clone();
+            match self.next_attempt(&session, &turn, state).await? {
+                Some(next) => {
+                    let model = next.model.as_deref().map(|model| format!(" with {model}")).unwrap_or_default();
+                    self.screen.another(&format!("attempt {}: {}{model}", next.attempt, next.agent))?;
+                    turn = next.id;
+                }
+                None => {
+                    self.screen.release()?;
+                    return Ok(End::Turn(state));
+                }
+            }
+        }
+    }
+
+    /// What the agent's configuration put in the place of a turn that has ended.
+    async fn next_attempt(&mut self, session: &str, turn: &str, state: TurnState) -> anyhow::Result<Option<Turn>> {
+        if !matches!(state, TurnState::Failed | TurnState::TimedOut) {
+            return Ok(None);
+        }
+        let of_turn =
+            EventsFilter { kind: Some("turn.retried".into()), turn: Some(turn.into()), limit: Some(1), ..EventsFilter::default() };
+        let retried = loop {
+            let answer = self.server.client.events(session, &of_turn).await;
+            if let Some(events) = self.or_wait(answer).await? {
+                break events.items.into_iter().next();
+            }
+        };
+        let Some(retried) = retried else { return Ok(None) };
+        let by = data::<Retried>(&retried)?.by;
+        loop {
+            let answer = self.server.client.turn(&by).await;
+            if let Some(next) = self.or_wait(answer).await? {
+                // What a person asked for again is another's.
+                return Ok(Some(next).filter(|next| next.tries.prompts > 0 || next.tries.fallbacks > 0));
+            }
+        }
+    }
+
+    async fn watch_one(&mut self, turn: &str) -> anyhow::Result<End> {
         let begun = Instant::now();
         let mut cancelled = false;
         self.usage = None;
@@ -416,6 +481,11 @@ struct Plan {
 struct PlanEntry {
     content: String,
     status: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Retried {
+    by: String,
 }
 
 #[derive(Deserialize)]

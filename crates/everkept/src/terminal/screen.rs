@@ -1,6 +1,6 @@
 //! A running answer on stdout: text as it comes, and on a terminal, dimmed, what led to it.
 //!
-//! On a pipe only the answer's text is written, and remarks go to stderr.
+//! On a pipe only the answer's text is written, once it is known to be the answer, and remarks go to stderr.
 //! Never: a question half-hidden by an answer; whatever begins, begins on a line of its own.
 
 use super::{Style, clean, columns, one_line, shorten, stdout_is_terminal};
@@ -18,11 +18,38 @@ pub struct Screen {
     part: Option<String>,
     /// The tool whose line was written last, as long as nothing came after it.
     tool: Option<String>,
+    /// On a pipe, what a turn has said that may come to nothing yet.
+    held: Option<String>,
 }
 
 impl Screen {
     pub fn new() -> Self {
-        Self { style: Style::of_stdout(), pretty: stdout_is_terminal(), column_zero: true, part: None, tool: None }
+        Self { style: Style::of_stdout(), pretty: stdout_is_terminal(), column_zero: true, part: None, tool: None, held: None }
+    }
+
+    /// What comes may turn out to be no answer. A terminal is shown it all the same.
+    pub fn hold(&mut self) {
+        if !self.pretty && self.held.is_none() {
+            self.held = Some(String::new());
+        }
+    }
+
+    /// What came is all that comes.
+    pub fn release(&mut self) -> io::Result<()> {
+        match self.held.take() {
+            Some(text) => self.write(&text),
+            None => Ok(()),
+        }
+    }
+
+    /// What came is no answer; another attempt begins.
+    pub fn another(&mut self, attempt: &str) -> io::Result<()> {
+        if let Some(held) = &mut self.held {
+            held.clear();
+            self.column_zero = true;
+        }
+        self.part = None;
+        self.remark(attempt)
     }
 
     /// Some text of a part; what a part says may come in many pieces.
@@ -182,6 +209,10 @@ impl Screen {
         }
         self.tool = None;
         self.column_zero = text.ends_with('\n');
+        if let Some(held) = &mut self.held {
+            held.push_str(text);
+            return Ok(());
+        }
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes())?;
         out.flush()

@@ -53,6 +53,25 @@ async fn chat_takes_one_prompt_per_line_from_a_pipe() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn oc_03_re_02_who_waits_on_the_command_line_gets_the_answer_of_the_last_attempt_alone() {
+    let data = tempfile::tempdir().unwrap();
+    let config = "[agents.shaky]\nprotocol = \"demo\"\nretry_prompts = 1\nfallback = [{ agent = \"demo\", model = \"demo/other\" }]\n";
+    std::fs::write(data.path().join("config.toml"), config).unwrap();
+    let server = Server::start(data.path());
+    let send = |words: &str| run(&server, &["send", "--agent", "shaky", words]);
+    assert_eq!(text(&send("!falter:1 hello")), "reply 2 to: hello\n", "what the first attempt said is no part of it");
+    let stood_in = send("!fail:2 hello");
+    let remarks = String::from_utf8_lossy(&stood_in.stderr).into_owned();
+    assert!(remarks.contains("attempt 3: demo with demo/other"), "{remarks}");
+    assert!(!stood_in.status.success(), "the one that stands in fails too, and nobody is left");
+    let mut chat = everkept();
+    chat.args(["chat", "--agent", "shaky", "--data"]).arg(&server.data);
+    let mut chat = chat.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    chat.stdin.take().unwrap().write_all(b"!falter:1 one\ntwo\n").unwrap();
+    assert_eq!(text(&chat.wait_with_output().unwrap()), "reply 2 to: one\nreply 3 to: two\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bound_token_reaches_only_what_is_its_own() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path());
