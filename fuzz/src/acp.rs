@@ -7,7 +7,7 @@
 use crate::house::directory;
 use everkept_agent::{Agent, AgentFault, Open, OpenSession, Order, Output, Prompt, PromptPart};
 use everkept_core::{Said, TurnId};
-use everkept_drivers::{Keeper, Program, acp::AcpAgent};
+use everkept_drivers::{Keeper, OPEN_WITHIN, Program, acp::AcpAgent};
 use std::{
     collections::BTreeMap,
     fs,
@@ -61,7 +61,7 @@ async fn talk(opened: bool, piece: usize, said: &[u8]) -> Result<Heard, AgentFau
     let env = BTreeMap::from([(SCRIPT.to_owned(), FILE.display().to_string())]);
     let command = vec![program.display().to_string()];
     let keeper = Keeper { program, args: vec![KEEPER.to_owned()], holds: None };
-    let agent = Program { name: "fuzz".into(), command, env, keeper };
+    let agent = Program { name: "fuzz".into(), command, env, keeper, open_within: OPEN_WITHIN };
     let open = Open { directory: directory().to_owned(), session: OpenSession::New, model: None };
     let mut agent = AcpAgent::new(agent, BTreeMap::new()).open(open).await?;
     let prompt =

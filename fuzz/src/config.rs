@@ -90,7 +90,7 @@ fn one(Agent { kind, model, failing }: &Agent) -> Table {
     put(&mut table, "model", model.as_ref().map(ToString::to_string));
     match kind {
         AgentKind::Demo => put(&mut table, "protocol", Some("demo")),
-        AgentKind::Program { speaks, command, env, setup } => {
+        AgentKind::Program { speaks, command, env, open_within, setup } => {
             let protocol = match speaks {
                 Speaks::Acp => "acp",
                 Speaks::ClaudeCode => "claude-code",
@@ -99,6 +99,7 @@ fn one(Agent { kind, model, failing }: &Agent) -> Table {
             put(&mut table, "protocol", Some(protocol));
             put(&mut table, "command", Some(command.clone()));
             put(&mut table, "env", Some(texts(env)));
+            put(&mut table, "open_within_s", Some(i64::try_from(open_within.as_secs()).expect("no number in the file is larger")));
             table.extend(told(setup));
         }
         AgentKind::Model { api, base_url, api_key_env, max_tokens, system_prompt } => {

@@ -3,6 +3,8 @@
 //! It answers `reply N to: TEXT`, N being the prompts its session has seen. Its sessions live in `SCRIPTED_DIR`, and so
 //! does `prompts.log`: every prompt it was ever sent, written before anything is done about it. A test that kills things
 //! reads there what was really asked. `calls.log` has all other requests, as does that of the other scripted agents.
+//! A file `ID.next` beside them says what becomes of the next tries to open that session, one line for each: it is `unknown`, the agent
+//! is `silent`, or an`other` is opened in its place.
 //!
 //! Never: honest beyond need. Directives make it die, babble, go deaf or leave daemons behind.
 
@@ -92,11 +94,18 @@ impl Agent {
                 Ok(json!({ "sessionId": id, "configOptions": self.options(&id)? }))
             }
             _ if !self.sessions.has(id) => Err((UNKNOWN_SESSION, format!("Resource not found: {id}"))),
-            "session/load" => {
-                self.replay(id)?;
-                Ok(json!({ "configOptions": self.options(id)? }))
+            "session/load" | "session/resume" => {
+                let mut opened = json!({ "configOptions": self.options(id)? });
+                match next_opening(&self.sessions.folder, id)?.as_deref() {
+                    Some("unknown") => return Ok(Err((UNKNOWN_SESSION, format!("Resource not found: {id}")))),
+                    Some("other") => opened["sessionId"] = json!("another"),
+                    Some(_) | None => {}
+                }
+                if method == "session/load" {
+                    self.replay(id)?;
+                }
+                Ok(opened)
             }
-            "session/resume" => Ok(json!({ "configOptions": self.options(id)? })),
             "session/fork" => {
                 let fork = self.sessions.begin(self.sessions.count(id)?)?;
                 Ok(json!({ "sessionId": fork, "configOptions": self.options(&fork)? }))
@@ -189,7 +198,7 @@ impl Turn<'_> {
         if has("!killserver-before") {
             kill_server()?;
         }
-        if has("!fail") {
+        if fails(&self.agent.sessions.folder, prompt)? {
             bail!("failed, as it was asked to");
         }
         if has("!garbage") {
@@ -355,6 +364,31 @@ fn end_server_now() -> Option<(Signal, Duration)> {
     let folder = std::env::var_os("SCRIPTED_DIR").expect("no agent starts without");
     append(&PathBuf::from(folder).join("ends.log"), &format!("{signal}\n")).expect("files can be written");
     Some((signal, pause))
+}
+
+/// `!fail` does, and `!fail:once` where these words have not come before.
+pub fn fails(folder: &Path, prompt: &str) -> Result<bool> {
+    let has = |directive| prompt.split_whitespace().any(|word| word == directive);
+    if !has("!fail:once") {
+        return Ok(has("!fail"));
+    }
+    let log = fs::read_to_string(folder.join("prompts.log"))?;
+    let same = log.lines().filter(|line| serde_json::from_str::<Value>(line).is_ok_and(|logged| logged["text"] == prompt));
+    Ok(same.count() == 1)
+}
+
+/// What becomes of this try to open a session. One that is not to be answered ends here, as far as anybody can see.
+pub fn next_opening(folder: &Path, session: &str) -> Result<Option<String>> {
+    let file = folder.join(format!("{session}.next"));
+    let noted = fs::read_to_string(&file).unwrap_or_default();
+    let Some((opening, rest)) = noted.split_once('\n') else { return Ok(None) };
+    fs::write(&file, rest)?;
+    if opening == "silent" {
+        loop {
+            thread::park();
+        }
+    }
+    Ok(Some(opening.to_owned()))
 }
 
 /// One file per session, one line per prompt it saw.

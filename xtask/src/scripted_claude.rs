@@ -4,12 +4,12 @@
 //! `SCRIPTED_DIR`. Of that one's directives it knows `!tool`, `!ask`, `!long`, `!fail`, `!crash` and `!garbage`. Others are
 //! its own: `!think`; `!choose` has two questions for the user; `!withdraw` asks and takes it back; `!late` begins after it was interrupted; `!command`
 //! answers in the result alone; `!move` goes on in another session; `!own` begins a turn of its own when the prompt's is
-//! over, which ends when the next prompt has come. With `SCRIPTED_OLD` it gives no receipts, as older versions do not.
+//! over, which ends when the next prompt has come. In an `ID.next`, `lost` makes it forget the session, and `other` go on in another. With `SCRIPTED_OLD` it gives no receipts, as older versions do not.
 //!
 //! Never: more of the protocol than its driver speaks.
 
-use crate::scripted_agent::{append, end_server_later, say, write};
-use anyhow::{Context, Result};
+use crate::scripted_agent::{append, end_server_later, fails, next_opening, say, write};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::{
     cell::RefCell,
@@ -40,8 +40,9 @@ pub fn run(args: &[String]) -> Result<()> {
     append(&folder.join("calls.log"), &format!("{}\n", json!({ "method": "start", "params": args })))?;
     let (agent, prompts) = Agent::new(folder, session);
     let agent = Arc::new(agent);
-    if let Some(resumed) = &resumed {
-        agent.take_up(resumed)?;
+    match &resumed {
+        Some(resumed) => agent.take_up(resumed)?,
+        None => agent.begin_anew()?,
     }
     let worker = agent.clone();
     thread::spawn(move || {
@@ -74,9 +75,22 @@ impl Agent {
         (Self { folder, session: Mutex::new(session), old, queue, queued, interrupted, waiting }, prompts)
     }
 
+    /// An id is given to one session.
+    fn begin_anew(&self) -> Result<()> {
+        let session = self.session();
+        if self.file(&session).exists() {
+            bail!("Session ID {session} is already in use.");
+        }
+        Ok(())
+    }
+
     /// A session there is not is said when somebody speaks first. A fork has a file of its own.
     fn take_up(&self, resumed: &str) -> Result<()> {
-        let Ok(seen) = fs::read_to_string(self.file(resumed)) else {
+        let next = next_opening(&self.folder, resumed)?;
+        if next.as_deref() == Some("lost") {
+            fs::remove_file(self.file(resumed))?;
+        }
+        let Some(seen) = fs::read_to_string(self.file(resumed)).ok().filter(|_| next.as_deref() != Some("unknown")) else {
             let mut line = String::new();
             io::stdin().lock().read_line(&mut line)?;
             let error = format!("No conversation found with session ID: {resumed}");
@@ -84,10 +98,17 @@ impl Agent {
             eprintln!("{error}");
             exit(1);
         };
+        if next.as_deref() == Some("other") {
+            self.move_to(&format!("22222222-2222-4222-8222-{:012}", std::process::id()));
+        }
         if self.session() != resumed {
             fs::write(self.file(&self.session()), seen)?;
         }
         Ok(())
+    }
+
+    fn move_to(&self, session: &str) {
+        *self.session.lock().expect("no one panics with it") = session.into();
     }
 
     fn session(&self) -> String {
@@ -170,7 +191,7 @@ impl Agent {
         self.interrupted.store(false, SeqCst);
         self.receipt(id, "started");
         if words.contains(&"!move") {
-            *self.session.lock().expect("no one panics with it") = MOVED_TO.into();
+            self.move_to(MOVED_TO);
         }
         self.init();
         let session = self.session();
@@ -231,7 +252,7 @@ impl Turn<'_> {
         let has = |name: &str| words.contains(&name);
         let rest: Vec<&str> = words.iter().copied().filter(|word| !word.starts_with('!')).collect();
         let reply = format!("reply {} to: {}", self.number, rest.join(" "));
-        if has("!fail") {
+        if fails(&self.agent.folder, &words.join(" ")).expect("every prompt is logged") {
             return say(&json!({ "type": "result", "subtype": "success", "is_error": true, "api_error_status": 529,
                 "result": "API Error: 529 failed, as it was asked to" }));
         }

@@ -4,7 +4,7 @@
 //! `!ask`, `!edit`, `!think`, `!long`, `!fail`, `!crash`, `!garbage`. `!early` tells of a turn before it answers for it.
 //! Never: more of the protocol than its driver speaks.
 
-use crate::scripted_agent::{Sessions, append, end_server_later, say, write};
+use crate::scripted_agent::{Sessions, append, end_server_later, fails, next_opening, say, write};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::{
@@ -77,7 +77,11 @@ impl Agent {
                 Ok(self.thread(&id, params)?)
             }
             _ if !self.sessions.has(id) => Err(format!("no rollout found for thread id {id}")),
-            "thread/resume" => Ok(self.thread(id, params)?),
+            "thread/resume" => match next_opening(&self.folder, id)?.as_deref() {
+                Some("unknown") => Err(format!("no rollout found for thread id {id}")),
+                Some("other") => Ok(json!({ "thread": { "id": "another", "turns": [] } })),
+                Some(_) | None => Ok(self.thread(id, params)?),
+            },
             "thread/fork" => {
                 let fork = self.sessions.begin(self.sessions.count(id)?)?;
                 Ok(self.thread(&fork, params)?)
@@ -166,7 +170,7 @@ impl Turn {
     fn answer(&self, prompt: &str) {
         let (directives, rest): (Vec<_>, Vec<_>) = prompt.split_whitespace().partition(|word| word.starts_with('!'));
         let has = |name: &str| directives.contains(&name);
-        if has("!fail") {
+        if fails(&self.agent.folder, prompt).expect("every prompt is logged") {
             let error =
                 json!({ "message": "failed, as it was asked to", "codexErrorInfo": { "httpConnectionFailed": { "httpStatusCode": 503 } } });
             return self.tell("turn/completed", json!({ "turn": { "id": self.id, "status": "failed", "error": error } }));

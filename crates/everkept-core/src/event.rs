@@ -283,7 +283,7 @@ pub enum AgentSessionBecause {
     Inherited,
     /// Newly made by the agent and detected.
     Detected,
-    /// The pinned one, although the agent could not be asked whether it still knows it.
+    /// The pinned one, although the agent does not know it: it is begun again under its id and given the conversation.
     Preserved,
     /// Forked from the parent's.
     Forked,

@@ -95,7 +95,7 @@ pub struct Successor {
 pub enum SuccessionCause {
     /// The agent itself announced a new id.
     Agent,
-    /// A turn named another id; it was used for that turn only.
+    /// A turn named another id, or its agent went on from the named one to this; it was used for that turn only.
     Explicit,
     /// A revert took back what the agent knew, so it was given the kept history afresh.
     Revert,

@@ -21,5 +21,5 @@ mod words;
 
 pub use hold::Holds;
 pub use known::{Known, Speaks, known};
-pub use process::{Keeper, Program};
+pub use process::{Keeper, OPEN_WITHIN, Program};
 pub use setup::{McpServer, Setup, Subagent};

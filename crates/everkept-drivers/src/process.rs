@@ -34,8 +34,8 @@ use tokio::{
 
 /// A line longer than this is no line of a protocol.
 pub const MAX_LINE_BYTES: usize = 64 * 1024 * 1024;
-/// To start, to initialize and to open a session, together.
-const OPEN_WITHIN: Duration = Duration::from_secs(60);
+/// To start, to initialize and to open a session, together, where nothing else is said.
+pub const OPEN_WITHIN: Duration = Duration::from_secs(60);
 /// More than a keeper ever needs to end its agent, or to take what waits to be said.
 const END_WITHIN: Duration = Duration::from_secs(5);
 
@@ -56,6 +56,8 @@ pub struct Program {
     /// Over the allow-listed part of the server's own environment.
     pub env: BTreeMap<String, String>,
     pub keeper: Keeper,
+    /// How long it has to start and to open a session.
+    pub open_within: Duration,
 }
 
 pub struct Process {
@@ -356,13 +358,14 @@ impl Drop for Process {
 }
 
 /// An opening that takes too long is given up, and what was started is dropped with it.
-pub async fn open_in_time(name: &str, opening: impl Future<Output = Result<Opened, AgentFault>>) -> Result<Opened, AgentFault> {
-    let opened = tokio::time::timeout(OPEN_WITHIN, opening).await;
+pub async fn open_in_time(program: &Program, opening: impl Future<Output = Result<Opened, AgentFault>>) -> Result<Opened, AgentFault> {
+    let Program { name, open_within, .. } = program;
+    let opened = tokio::time::timeout(*open_within, opening).await;
     opened.unwrap_or_else(|_| {
         Err(AgentFault {
             kind: AgentFaultKind::TimedOut,
             doing: format!("opening a session of {name}"),
-            message: format!("no session within {} s", OPEN_WITHIN.as_secs()),
+            message: format!("no session within {} s", open_within.as_secs()),
             retryable: true,
             may_have_happened: false,
         })

@@ -16,6 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 pub(crate) struct Host {
     pub agent: AgentName,
     pub context: u32,
+    /// The one it is in, which an agent may change.
     pub agent_session: AgentSessionId,
     /// Why the first turn runs on this agent session; later ones inherit it.
     pub because: AgentSessionBecause,
@@ -85,6 +86,12 @@ pub(crate) async fn open(inner: Arc<Inner>, mut plan: Plan) -> Result<Host, Agen
         let fault = match opened {
             Ok(opened) => {
                 let explicit = plan.because == AgentSessionBecause::Request;
+                // One that remembers its sessions, and not this one, has it begun again under its old id.
+                let forgot = agent.abilities().remember && !opened.abilities.remember;
+                let because = match plan.because {
+                    AgentSessionBecause::Inherited if forgot => AgentSessionBecause::Preserved,
+                    because => because,
+                };
                 let agent_session = match &plan.open {
                     // An id that was asked for stands, whatever the agent calls it.
                     OpenSession::Resume(asked) if explicit => asked.clone(),
@@ -94,7 +101,7 @@ pub(crate) async fn open(inner: Arc<Inner>, mut plan: Plan) -> Result<Host, Agen
                     agent: plan.agent,
                     context: plan.context,
                     agent_session,
-                    because: plan.because,
+                    because,
                     fresh: matches!(plan.open, OpenSession::New) || !opened.abilities.remember,
                     model_set: opened.model_set,
                     model: plan.model.filter(|_| opened.model_set == Some(true)),

@@ -12,7 +12,7 @@ use everkept_agent::demo::{DemoAgent, FileMemory};
 use everkept_api::TokenKind;
 use everkept_core::AgentName;
 use everkept_drivers::{
-    Holds, Keeper, Known, Program, Setup, known,
+    Holds, Keeper, Known, OPEN_WITHIN, Program, Setup, known,
     model::{ModelAgent, ModelConfig},
 };
 use everkept_engine::{AgentEntry, Token};
@@ -48,14 +48,16 @@ impl Agents {
         let mut entries = BTreeMap::from([(name(DEMO), AgentEntry::new(demo.clone(), None))]);
         for (known, _) in installed() {
             let command = known.command.iter().map(|word| (*word).to_owned()).collect();
-            let program = Program { name: known.name.to_owned(), command, env: BTreeMap::new(), keeper: keeper.clone() };
+            let program =
+                Program { name: known.name.to_owned(), command, env: BTreeMap::new(), keeper: keeper.clone(), open_within: OPEN_WITHIN };
             entries.insert(name(known.name), AgentEntry::new(known.speaks.agent(program, Setup::default()), None));
         }
         for (name, Agent { kind, model, failing }) in &config.agents {
             let entry = match kind {
                 AgentKind::Demo => AgentEntry::new(demo.clone(), model.clone()),
-                AgentKind::Program { speaks, command, env, setup } => {
-                    let program = Program { name: name.to_string(), command: command.clone(), env: env.clone(), keeper: keeper.clone() };
+                AgentKind::Program { speaks, command, env, open_within, setup } => {
+                    let (name, command, env) = (name.to_string(), command.clone(), env.clone());
+                    let program = Program { name, command, env, keeper: keeper.clone(), open_within: *open_within };
                     AgentEntry::new(speaks.agent(program, setup.clone()), model.clone())
                 }
                 AgentKind::Model { api, base_url, api_key_env, max_tokens, system_prompt } => {

@@ -1,7 +1,7 @@
 //! What the fake model answers, whatever dialect it was asked in.
 //!
 //! Words in the last user message: `TOOL` calls the first shell-like tool and answers after its result, and so does `EDIT`,
-//! whose command is a patch, and `LATER`, whose command goes on in the background until there is a file `go`; `THINK` reasons first; `SLOW` says 40 words, one each 100 ms; `HANG` says nothing for ever; `FAIL` is an HTTP 400.
+//! whose command is a patch, and `LATER`, whose command goes on in the background until there is a file `go`; `THINK` reasons first; `SLOW` says 40 words, one each 100 ms; `HANG` says nothing for ever; `FAIL` is an HTTP 400, and `FAIL:fake` one of the model `fake` only.
 //! Never: a look at anything but the conversation.
 
 use serde_json::{Map, Value, json};
@@ -77,7 +77,7 @@ impl Conversation {
             call: command.filter(|_| !self.after_tool).and_then(|command| self.call(number, command)),
             pace: if says("SLOW") { SLOW_PACE } else { Duration::ZERO },
             hangs: says("HANG"),
-            fails: says("FAIL"),
+            fails: says("FAIL") || says(&format!("FAIL:{}", self.model)),
             words_in,
         }
     }

@@ -40,7 +40,7 @@ struct Ear {
     parts: u64,
     open: Option<OpenText>,
     tools: BTreeMap<String, (MessageId, PartId, ToolStatus)>,
-    /// The agent session that stands now; none where its context has none yet.
+    /// The agent session that the turn is in now; none where its context has none yet.
     current: Option<AgentSessionId>,
     /// Open questions of the turn by the agent's request.
     asked: BTreeMap<String, QuestionId>,
@@ -71,7 +71,9 @@ impl Ear {
             pending: String::new(),
         });
         let tools = state.tools.iter().map(|(call, tool)| (call.clone(), (tool.message, tool.part, tool.status))).collect();
-        let current = entry.and_then(|entry| state.agent_session(&entry.turn.agent)).map(|pinned| pinned.current.clone());
+        let pinned = entry.and_then(|entry| state.agent_session(&entry.turn.agent));
+        let named = entry.and_then(|entry| entry.turn.agent_session.as_ref());
+        let current = pinned.map(|pinned| named.unwrap_or(&pinned.current).clone());
         let asked = state.open_questions(turn).filter_map(|question| Some((question.request.clone()?, question.id))).collect();
         Ear { turn, message, messages: responses.len() as u64, parts: state.parts_made, open, tools, current, asked }
     }
@@ -237,11 +239,12 @@ impl Ear {
     fn succeed(&mut self, log: &mut Log<'_>, id: AgentSessionId) {
         let Some(entry) = log.state.turn(self.turn) else { return };
         let agent = entry.turn.agent.clone();
-        if entry.turn.agent_session.is_some() || self.current.as_ref().is_none_or(|current| *current == id) {
+        if self.current.as_ref().is_none_or(|current| *current == id) {
             return;
         }
+        let cause = if entry.turn.agent_session.is_some() { SuccessionCause::Explicit } else { SuccessionCause::Agent };
         self.current = Some(id.clone());
-        log.add(Some(self.turn), AgentSessionSucceeded { agent, agent_session: id, cause: SuccessionCause::Agent });
+        log.add(Some(self.turn), AgentSessionSucceeded { agent, agent_session: id, cause });
     }
 
     fn ask(&mut self, log: &mut Log<'_>, asked: Asked) {

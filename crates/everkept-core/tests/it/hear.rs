@@ -246,7 +246,12 @@ fn oc_10_an_id_seen_in_events_does_not_replace_one_that_was_passed() {
     let mut world = World::new();
     world.run(Command::SubmitTurn(SubmitTurn { agent_session: Some(agent_session("mine")), ..submitted(1, "a") }));
     world.run(began(1, "mine", AgentSessionBecause::Request));
-    check(&world, hear(1, [announce("other")]), Ok(vec![]));
+    check(&world, hear(1, [announce("mine")]), Ok(vec![]));
+    let other = AgentSessionSucceeded { agent: agent("demo"), agent_session: agent_session("other"), cause: SuccessionCause::Explicit };
+    check(&world, hear(1, [announce("other")]), Ok(vec![(Some(turn(1)), other.into())]));
+    world.run(hear(1, [announce("other")]));
+    let pinned = world.state.agent_session(&agent("demo")).expect("a pin");
+    assert_eq!((pinned.first.as_str(), pinned.current.as_str()), ("mine", "mine"));
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl Agent for AcpAgent {
         let (program, servers, abilities) = (self.program.clone(), self.servers.clone(), self.abilities.clone());
         Box::pin(async move {
             let learn = |learned| *abilities.lock().expect("nothing panics while it holds the abilities") = learned;
-            open_in_time(&program.name, start(&program, &servers, open, learn)).await
+            open_in_time(&program, start(&program, &servers, open, learn)).await
         })
     }
 

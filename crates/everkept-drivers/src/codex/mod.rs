@@ -46,7 +46,7 @@ impl Agent for CodexAgent {
 
     fn open(&self, open: Open) -> BoxFuture<Result<Opened, AgentFault>> {
         let (program, setup) = (self.program.clone(), self.setup.clone());
-        Box::pin(async move { open_in_time(&program.name, start(&program, &setup, open)).await })
+        Box::pin(async move { open_in_time(&program, start(&program, &setup, open)).await })
     }
 
     fn left_of(&self, turn: TurnId) -> BoxFuture<Left> {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use everkept_agent::{Agent, AgentFault, Connection, Done, Open, OpenSession, Opened, Order, Output, Prompt, PromptPart};
 use everkept_core::{AgentSessionId, Said, TurnId};
-use everkept_drivers::{Keeper, Program, acp::AcpAgent};
+use everkept_drivers::{Keeper, OPEN_WITHIN, Program, acp::AcpAgent};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -27,7 +27,7 @@ pub fn keeper() -> Keeper {
 
 pub fn program(name: &str, command: &[&str], env: BTreeMap<String, String>) -> Program {
     let command = command.iter().map(|word| (*word).to_owned()).collect();
-    Program { name: name.into(), command, env, keeper: keeper() }
+    Program { name: name.into(), command, env, keeper: keeper(), open_within: OPEN_WITHIN }
 }
 
 pub fn acp(name: &str, command: &[&str], env: BTreeMap<String, String>) -> AcpAgent {

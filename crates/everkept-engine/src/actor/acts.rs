@@ -87,7 +87,11 @@ impl Actor {
             }
         };
         let Some(plan) = plan else { return };
-        if self.host.as_ref().is_some_and(|host| fits(host, &plan)) {
+        if let Some(host) = self.host.as_mut().filter(|host| fits(host, &plan)) {
+            // An agent that cannot resume goes on with what it made, which is nothing new any more.
+            if let OpenSession::Resume(_) = plan.open {
+                host.because = plan.because;
+            }
             self.begin(turn).await;
             return;
         }

@@ -76,6 +76,9 @@ impl Actor {
                 }
                 let expires_at = self.inner.wall().plus(self.inner.settings.question);
                 for said in said {
+                    if let (Said::AgentSession(id), Some(host)) = (&said, &mut self.host) {
+                        host.agent_session = id.clone();
+                    }
                     let said = self.fit(said, expires_at);
                     self.heard.said.push(said);
                 }

@@ -105,6 +105,24 @@ async fn oc_08_oc_10_an_explicit_agent_session_wins_for_its_turn_and_never_repla
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_id_that_is_named_twice_stays_the_turns_own() {
+    let world = World::new().await;
+    let other = world.session().await;
+    world.ask(other, "elsewhere").await;
+    let session = world.session().await;
+    world.ask(session, "one").await;
+    for text in ["two", "three"] {
+        let turn = world.submit(session, NewTurn { agent_session: AgentSessionId::new("demo-1").ok(), ..turn_of(text) }).await;
+        assert_eq!(world.ended(turn.id).await.state, TurnState::Completed);
+    }
+    let (_, answer) = world.ask(session, "four").await;
+    assert_eq!(answer, "reply 2 to: four", "back on the pinned one");
+    let pinned = &world.held(session).await.agent_sessions[0];
+    assert_eq!((pinned.first.as_str(), pinned.current.as_str()), ("demo-2", "demo-2"));
+    assert!(pinned.successors.iter().all(|it| it.cause == SuccessionCause::Explicit), "{pinned:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn oc_09_an_agent_session_that_cannot_be_validated_is_handed_over_and_the_agent_decides() {
     let world = World::new().await;
     let explicit = AgentSessionId::new("gone").unwrap();

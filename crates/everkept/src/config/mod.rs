@@ -9,14 +9,14 @@ mod setup;
 
 use anyhow::{Context, anyhow};
 use everkept_core::{AgentName, Limits, ModelName, Prices};
-use everkept_drivers::{Setup, Speaks, model::Api};
+use everkept_drivers::{OPEN_WITHIN, Setup, Speaks, model::Api};
 pub use failing::Failing;
 use failing::{FileFailing, FileFallback};
 use limits::FileLimits;
 use prices::FilePrice;
 use serde::Deserialize;
 use setup::{FileServer, FileSetup, FileSubagent};
-use std::{collections::BTreeMap, fs, io, num::NonZeroU32, ops::Range, path::Path};
+use std::{collections::BTreeMap, fs, io, num::NonZeroU32, ops::Range, path::Path, time::Duration};
 use toml::Spanned;
 
 /// What a server is told by its file; the command line goes before it.
@@ -65,7 +65,7 @@ pub struct Agent {
 #[derive(Debug, Clone, PartialEq)]
 pub enum AgentKind {
     Demo,
-    Program { speaks: Speaks, command: Vec<String>, env: BTreeMap<String, String>, setup: Setup },
+    Program { speaks: Speaks, command: Vec<String>, env: BTreeMap<String, String>, open_within: Duration, setup: Setup },
     Model { api: Api, base_url: String, api_key_env: Option<String>, max_tokens: Option<u32>, system_prompt: Option<String> },
 }
 
@@ -93,6 +93,7 @@ struct FileAgent {
     protocol: Spanned<Protocol>,
     command: Option<Spanned<Vec<String>>>,
     env: Option<Spanned<BTreeMap<String, String>>>,
+    open_within_s: Option<Spanned<NonZeroU32>>,
     model: Option<Spanned<String>>,
     base_url: Option<Spanned<String>>,
     api_key_env: Option<Spanned<String>>,
@@ -163,6 +164,7 @@ impl AgentKind {
         speaks: Speaks,
         command: Option<Spanned<Vec<String>>>,
         env: Option<Spanned<BTreeMap<String, String>>>,
+        open_within_s: Option<Spanned<NonZeroU32>>,
         setup: FileSetup,
     ) -> Result<Self, Wrong> {
         let command = match (command, speaks.usual_command()) {
@@ -174,7 +176,9 @@ impl AgentKind {
             (None, None) => return Err((None, "command is missing; write it as command = [\"opencode\", \"acp\"]".into())),
         };
         let setup = setup.check(speaks.not_told(), "its protocol has no word for it; the agent's own configuration may")?;
-        Ok(Self::Program { speaks, command, env: env.map(Spanned::into_inner).unwrap_or_default(), setup })
+        let env = env.map(Spanned::into_inner).unwrap_or_default();
+        let open_within = open_within_s.map_or(OPEN_WITHIN, |seconds| Duration::from_secs(seconds.into_inner().get().into()));
+        Ok(Self::Program { speaks, command, env, open_within, setup })
     }
 }
 
@@ -191,6 +195,7 @@ impl FileAgent {
         let spans = [
             ("command", self.command.as_ref().map(Spanned::span)),
             ("env", self.env.as_ref().map(Spanned::span)),
+            ("open_within_s", self.open_within_s.as_ref().map(Spanned::span)),
             ("base_url", self.base_url.as_ref().map(Spanned::span)),
             ("api_key_env", self.api_key_env.as_ref().map(Spanned::span)),
             ("max_tokens", self.max_tokens.as_ref().map(Spanned::span)),
@@ -201,7 +206,9 @@ impl FileAgent {
                 (Protocol::Acp | Protocol::ClaudeCode | Protocol::Codex, "base_url" | "api_key_env" | "max_tokens") => {
                     "an agent with a command reads its own configuration"
                 }
-                (Protocol::Openai | Protocol::Anthropic, "command" | "env") => "a model is reached over HTTP and has none",
+                (Protocol::Openai | Protocol::Anthropic, "command" | "env" | "open_within_s") => {
+                    "a model is reached over HTTP and has none"
+                }
                 _ => continue,
             };
             if span.is_some() {
@@ -216,9 +223,9 @@ impl FileAgent {
                 setup.check(&["system_prompt", "subagents", "mcp_servers", "max_turns"], "the demo agent is built in and has none")?;
                 AgentKind::Demo
             }
-            Protocol::Acp => AgentKind::program(Speaks::Acp, self.command, self.env, setup)?,
-            Protocol::ClaudeCode => AgentKind::program(Speaks::ClaudeCode, self.command, self.env, setup)?,
-            Protocol::Codex => AgentKind::program(Speaks::Codex, self.command, self.env, setup)?,
+            Protocol::Acp => AgentKind::program(Speaks::Acp, self.command, self.env, self.open_within_s, setup)?,
+            Protocol::ClaudeCode => AgentKind::program(Speaks::ClaudeCode, self.command, self.env, self.open_within_s, setup)?,
+            Protocol::Codex => AgentKind::program(Speaks::Codex, self.command, self.env, self.open_within_s, setup)?,
             Protocol::Openai | Protocol::Anthropic => {
                 let api = if let Protocol::Openai = protocol { Api::OpenAi } else { Api::Anthropic };
                 let base_url = match self.base_url {
@@ -274,6 +281,7 @@ mod tests {
             protocol = "acp"
             command = ["opencode", "acp"]
             env = { KEY = "v" }
+            open_within_s = 5
             model = "p/m"
             [agents.toy]
             protocol = "demo"
@@ -348,6 +356,7 @@ mod tests {
                                 speaks: Speaks::Acp,
                                 command: vec!["opencode".into(), "acp".into()],
                                 env: BTreeMap::from([("KEY".into(), "v".into())]),
+                                open_within: Duration::from_secs(5),
                                 setup: Setup::default(),
                             },
                             model: Some(ModelName::new("p/m").unwrap()),
@@ -390,6 +399,7 @@ mod tests {
                                 speaks: Speaks::ClaudeCode,
                                 command: vec!["claude".into()],
                                 env: BTreeMap::new(),
+                                open_within: OPEN_WITHIN,
                                 setup: Setup {
                                     system_prompt: Some("Be brief.".into()),
                                     subagents: BTreeMap::from([("reviewer".into(), reviewer)]),
@@ -408,6 +418,7 @@ mod tests {
                                 speaks: Speaks::Codex,
                                 command: vec!["codex".into(), "app-server".into()],
                                 env: BTreeMap::new(),
+                                open_within: OPEN_WITHIN,
                                 setup: Setup { mcp_servers: BTreeMap::from([("far".into(), far)]), ..Setup::default() },
                             },
                             model: None,
@@ -448,6 +459,8 @@ mod tests {
             says(&text, "config.toml:3: agents.a.base_url: must be http:// or https://");
         }
         says("[agents.a]\nprotocol = \"openai\"\nmax_tokens = 0", "config.toml:3: ");
+        says("[agents.a]\nprotocol = \"codex\"\nopen_within_s = 0", "config.toml:3: ");
+        says("[agents.a]\nprotocol = \"openai\"\nopen_within_s = 5", "config.toml:3: agents.a.open_within_s: a model is reached over HTTP");
         says("[limits]\nturn_s = 5", "config.toml:2: limits.tool_s (3600 s) must be less than turn_s (5 s)");
         says("[limits]\nsilence_s = 5\ntool_s = 20000", "config.toml:3: limits.tool_s (20000 s) must be less than turn_s (14400 s)");
         says("[limits]\nsilence_s = 0", "config.toml:2: ");

@@ -8,6 +8,7 @@ mod browser;
 mod claude;
 mod cli;
 mod codex;
+mod continuity;
 mod dependencies;
 mod descriptors;
 mod docs;
