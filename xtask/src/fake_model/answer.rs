@@ -1,7 +1,8 @@
 //! What the fake model answers, whatever dialect it was asked in.
 //!
 //! Words in the last user message: `TOOL` calls the first shell-like tool and answers after its result, and so does `EDIT`,
-//! whose command is a patch, and `LATER`, whose command goes on in the background until there is a file `go`; `THINK` reasons first; `SLOW` says 40 words, one each 100 ms; `HANG` says nothing for ever; `FAIL` is an HTTP 400, and `FAIL:fake` one of the model `fake` only.
+//! whose command is a patch, `WAIT`, whose command goes on until there is a file `go`, and `LATER`, whose command does so in the background;
+//! `DELEGATE` hands `look around` to a helper of the agent's; `THINK` reasons first; `SLOW` says 40 words, one each 100 ms; `HANG` says nothing for ever; `FAIL` is an HTTP 400, and `FAIL:fake` one of the model `fake` only.
 //! Never: a look at anything but the conversation.
 
 use serde_json::{Map, Value, json};
@@ -11,6 +12,7 @@ const SLOW_PACE: Duration = Duration::from_millis(100);
 const SLOW_WORDS: usize = 40;
 const TITLE: &str = "A short title";
 const COMMAND: &str = "echo tool-ran >> tool.log";
+const WAIT: &str = "echo tool-ran >> tool.log; until [ -e go ]; do sleep 0.05; done";
 const LATER: &str = "until [ -e go ]; do sleep 0.05; done";
 const PATCH: &str = "apply_patch <<'EOF'\n*** Begin Patch\n*** Add File: patched.txt\n+patched\n*** End Patch\nEOF\n";
 
@@ -69,7 +71,7 @@ impl Conversation {
             let said = text.split_whitespace().count();
             (said..SLOW_WORDS).for_each(|n| text.push_str(&format!(" word-{n}")));
         }
-        let commands = [("EDIT", PATCH), ("LATER", LATER), ("TOOL", COMMAND)];
+        let commands = [("EDIT", PATCH), ("LATER", LATER), ("WAIT", WAIT), ("TOOL", COMMAND)];
         let command = commands.into_iter().find_map(|(word, command)| says(word).then_some(command));
         Answer {
             thinking: if says("THINK") { format!("thinking about: {prompt}") } else { String::new() },

@@ -23,3 +23,4 @@ mod requirements;
 mod resilience;
 mod strangers;
 mod usage;
+mod vendor;

@@ -61,7 +61,7 @@ impl World {
     }
 
     /// The processes of this world's agent and of all it started.
-    fn agents(&self) -> Vec<u32> {
+    pub fn agents(&self) -> Vec<u32> {
         let home = format!("HOME={}", self.path("home").display());
         let processes = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
             let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
@@ -71,15 +71,26 @@ impl World {
         processes.filter(|pid| is_alive(*pid)).collect()
     }
 
+    /// Kills the agent itself, and nothing that it started. `program` is what its own processes are called.
+    pub fn kill_agent(&self, program: &str) {
+        let called = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().starts_with(program);
+        let pids: Vec<u32> = self.agents().into_iter().filter(called).collect();
+        assert!(!pids.is_empty(), "{program} runs");
+        for pid in pids {
+            // One of them may have ended with another.
+            _ = kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGKILL);
+        }
+    }
+
     /// From the next start on.
-    fn hold(&self, hold_ms: u64) {
+    pub fn hold(&self, hold_ms: u64) {
         let file = self.path("data").join("config.toml");
         let config = std::fs::read_to_string(&file).unwrap();
         std::fs::write(&file, config.replace("hold_ms = 60000", &format!("hold_ms = {hold_ms}"))).unwrap();
     }
 
     /// How often the model was asked to answer this prompt.
-    fn asked(&self, prompt: &str) -> usize {
+    pub fn asked(&self, prompt: &str) -> usize {
         let log = std::fs::read_to_string(self.path("model.log")).unwrap();
         let requests = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         let last = |request: &Value| request["prompts"].as_array().and_then(|prompts| prompts.last().cloned());
@@ -94,7 +105,7 @@ impl World {
     }
 
     /// The user prompts in it.
-    fn last_prompts(&self) -> Vec<String> {
+    pub fn last_prompts(&self) -> Vec<String> {
         self.last_request()["prompts"].as_array().unwrap().iter().map(|prompt| prompt.as_str().unwrap().to_owned()).collect()
     }
 }
@@ -175,12 +186,7 @@ pub async fn survives_kill_9_on_one_agent_session(world: &World, program: &str) 
     // The agent dies in the middle of an answer.
     let cut = server.send(&session, "once more SLOW").await;
     server.begun(&session, &cut).await;
-    for pid in world.agents() {
-        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        if name.trim().starts_with(program) {
-            kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGKILL).unwrap();
-        }
-    }
+    world.kill_agent(program);
     let settled = server.ended(&cut).await;
     assert_eq!((settled["state"].as_str(), settled["reason"].as_str()), (Some("interrupted"), Some("agent_exited")));
 
