@@ -76,12 +76,31 @@ impl Conversation {
         Answer {
             thinking: if says("THINK") { format!("thinking about: {prompt}") } else { String::new() },
             text,
-            call: command.filter(|_| !self.after_tool).and_then(|command| self.call(number, command)),
+            call: match command {
+                _ if self.after_tool => None,
+                Some(command) => self.call(number, command),
+                None => self.delegate(number).filter(|_| says("DELEGATE")),
+            },
             pace: if says("SLOW") { SLOW_PACE } else { Duration::ZERO },
             hangs: says("HANG"),
             fails: says("FAIL") || says(&format!("FAIL:{}", self.model)),
             words_in,
         }
+    }
+
+    /// Agents call the tool for that differently, and the helper that may do anything.
+    fn delegate(&self, number: usize) -> Option<Call> {
+        let helper = |name: &str| match name {
+            "Task" | "Agent" => Some("general-purpose"),
+            "task" => Some("general"),
+            _ => None,
+        };
+        let (tool, helper) = self.tools.iter().find_map(|tool| Some((tool, helper(&tool.name)?)))?;
+        let mut arguments = json!({ "description": "a test", "prompt": "look around", "subagent_type": helper });
+        if tool.schema["properties"].get("run_in_background").is_some() {
+            arguments["run_in_background"] = json!(false);
+        }
+        Some(Call { id: format!("call_{number}"), name: tool.name.clone(), arguments: arguments.to_string() })
     }
 
     fn call(&self, number: usize, command: &str) -> Option<Call> {

@@ -21,6 +21,12 @@ async fn oc_01_oc_07_oc_n3_se_02_real_claude_code_keeps_its_sessions_through_ret
     vendor::retried_restarted_and_forked(&world(), &VENDOR).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_helper_of_real_claude_code_does_is_a_tool_of_its_turn() {
+    let made = vendor::delegates(&world(), &VENDOR).await;
+    assert_eq!(made, BTreeSet::new(), "its helpers are part of its session");
+}
+
 /// One file each; those of its helpers are in folders below.
 fn sessions(world: &World) -> BTreeSet<String> {
     files(&world.path("home/.claude/projects"), 2, "jsonl")

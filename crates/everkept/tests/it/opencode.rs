@@ -23,6 +23,12 @@ async fn oc_01_oc_07_oc_n3_se_02_real_opencode_keeps_its_sessions_through_retry_
     vendor::retried_restarted_and_forked(&world(), &VENDOR).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn se_02_the_session_of_a_helper_of_real_opencode_is_a_childs() {
+    let made = vendor::delegates(&world(), &VENDOR).await;
+    assert_eq!(made.len(), 1, "a helper has a session of its own");
+}
+
 /// Whatever looks like an id of a session in its database.
 fn sessions(world: &World) -> BTreeSet<String> {
     let mut ids = BTreeSet::new();

@@ -174,6 +174,50 @@ pub async fn retried_restarted_and_forked(world: &World, vendor: &Vendor) {
     server.kill();
 }
 
+/// A helper of the agent's own: what it does is a tool of the turn, and a session that the agent makes for it is named there and can
+/// be a child's. The ids of such sessions.
+pub async fn delegates(world: &World, vendor: &Vendor) -> BTreeSet<String> {
+    let data = world.path("data");
+    let (other, known_as) = vendor.other;
+    let mut server = Server::start(&data);
+    let session = server.session(json!({ "directory": world.path("work") })).await;
+    let turn = server.ended(&server.send(&session, "please DELEGATE").await).await;
+    assert_eq!(turn["state"], "completed", "{turn}");
+    assert_eq!(server.said(&session).await[1..], [("assistant".into(), "reply 1 to: please DELEGATE".into())], "no word of the helper's");
+    assert_eq!(world.asked("look around"), 1);
+    let events = server.events(&session).await;
+    let of = |kind: &str| events.iter().filter(|event| event["kind"] == kind).collect::<Vec<_>>();
+    let ([begun], [ended]) = (&of("tool.started")[..], &of("tool.completed")[..]) else { panic!("one tool: {events:?}") };
+    assert_eq!((&begun["data"]["part"], &ended["data"]["status"]), (&ended["data"]["part"], &json!("completed")));
+    let output = ended["data"]["output"].to_string();
+    assert!(output.contains("reply 1 to: look around"), "{output}");
+    let pinned = only_pin(&server, &session).await;
+    let helpers = &(vendor.sessions)(world) - &pinned;
+    assert!(helpers.iter().all(|id| output.contains(id)), "the log tells of {helpers:?}: {output}");
+
+    for helper in &helpers {
+        let child = json!({ "parent": session, "agent": "real", "model": other, "agent_session": helper, "directory": world.path("work") });
+        let child = server.session(child).await;
+        let failed = server.ended(&server.send(&child, &format!("look again FAIL:{known_as}")).await).await;
+        assert_eq!(failed["state"], "failed", "{failed}");
+        server.kill();
+        server = Server::start(&data);
+        let turn = server.ended(&server.send(&child, "what was there").await).await;
+        assert_eq!((turn["state"].as_str(), turn["model"].as_str()), (Some("completed"), Some(other)), "{turn}");
+        assert_eq!(world.last_request()["body"]["model"], known_as);
+        let prompts = world.last_prompts();
+        assert_eq!((prompts[0].as_str(), prompts.last().unwrap().as_str()), ("look around", "what was there"), "{prompts:?}");
+        assert_eq!(only_pin(&server, &child).await, BTreeSet::from([helper.clone()]));
+    }
+    let next = server.ended(&server.send(&session, "go on").await).await;
+    assert_eq!(next["state"], "completed", "{next}");
+    assert_eq!(world.last_request()["body"]["model"], vendor.model, "the parent has its own model");
+    assert_eq!(world.last_prompts(), ["please DELEGATE", "go on"]);
+    assert_eq!((vendor.sessions)(world), &pinned | &helpers);
+    server.kill();
+    helpers
+}
+
 /// The names of the files so many folders down, without their extension.
 pub fn files(folder: &Path, depth: usize, extension: &str) -> BTreeSet<String> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
