@@ -4,8 +4,11 @@
 //! `reply N to: ...`, N being the prompts its session has seen: that is how a lost or doubled one shows.
 //! Never: a look behind the trait.
 
-use crate::{Abilities, Agent, AgentFault, AgentFaultKind, Connection, Done, Open, OpenSession, Opened, Order, Output, Prompt, PromptPart};
-use everkept_core::{AgentSessionId, Asked, Json, ModelName, OptionKind, Said, ToolStatus, TurnId, digest_of};
+use crate::{
+    Abilities, Agent, AgentFault, AgentFaultKind, Connection, Done, Open, OpenSession, Opened, Order, Output, Prompt, PromptPart,
+    digest_of_call,
+};
+use everkept_core::{AgentSessionId, Asked, ModelName, OptionKind, Said, ToolStatus, TurnId};
 use std::{
     mem::{Discriminant, discriminant},
     path::PathBuf,
@@ -206,7 +209,7 @@ impl Suite<'_> {
         let asked = talk.begin_asked(prompt).await;
         assert!(!asked.options.is_empty(), "a question has options");
         if let everkept_core::Payload::Json(call) = &asked.call {
-            assert_eq!(asked.digest, digest_of(Json::get(call)), "the digest is of the very call");
+            assert_eq!(asked.digest, digest_of_call(call), "the digest is of the very call");
         }
         talk.order(Order::Answer { request: asked.request, option: pick(&asked.options, OptionKind::RejectOnce) }).await;
         let turn = talk.hear_out().await;

@@ -5,7 +5,10 @@
 
 pub mod conformance;
 pub mod demo;
+mod exact;
 pub mod remote;
+
+pub use exact::digest_of_call;
 
 use bytes::Bytes;
 use everkept_core::{AgentName, AgentSessionId, Message, ModelName, Said, TurnId};

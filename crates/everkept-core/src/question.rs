@@ -12,7 +12,7 @@ pub struct Question {
     pub title: String,
     /// The exact call that is asked about, as the agent wrote it.
     pub call: Payload,
-    /// SHA-256 of `call`: an answer applies to nothing else.
+    /// SHA-256 of what `call` would do: an answer applies to nothing else.
     pub digest: TextDigest,
     /// The agent's own id of its request.
     pub request: Option<String>,
@@ -21,6 +21,18 @@ pub struct Question {
     pub answer: Option<Answer>,
     pub asked_at: Timestamp,
     pub expires_at: Option<Timestamp>,
+}
+
+impl Question {
+    /// The option that the agent is told; none is a no. "Always" is a rule of the session's, which can be taken back: an agent
+    /// that heard the word would keep one of its own, often for more than this call and for longer than the session.
+    pub fn told(&self) -> Option<&str> {
+        let answer = self.answer.as_ref().filter(|_| self.state == QuestionState::Answered)?;
+        let kind_of = |id: &str| self.options.iter().find(|option| option.id == id).map(|option| option.kind);
+        let always = self.kind == QuestionKind::Permission && kind_of(&answer.option) == Some(OptionKind::AllowAlways);
+        let once = self.options.iter().find(|option| always && option.kind == OptionKind::AllowOnce);
+        Some(once.map_or(&answer.option, |once| &once.id))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

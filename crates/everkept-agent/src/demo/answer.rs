@@ -4,11 +4,9 @@
 //! Never: a `Done`. Whoever runs the answer says how it ended.
 
 use super::Directives;
-use crate::{Done, ORDER_QUEUE, Output};
+use crate::{Done, ORDER_QUEUE, Output, digest_of_call};
 use bytes::Bytes;
-use everkept_core::{
-    Asked, Json, OptionKind, Payload, QuestionId, QuestionKind, QuestionOption, Said, ToolStatus, TurnId, Usage, digest_of,
-};
+use everkept_core::{Asked, Json, OptionKind, Payload, QuestionId, QuestionKind, QuestionOption, Said, ToolStatus, TurnId, Usage};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -95,7 +93,7 @@ impl Voice {
             question: QuestionId::derive(self.turn.0, &request, 0),
             kind: QuestionKind::Permission,
             title: format!("use {TOOL}"),
-            digest: digest_of(input.get()),
+            digest: digest_of_call(&input),
             call: Payload::Json(input),
             request: request.clone(),
             options: options(),

@@ -11,12 +11,11 @@ use super::{
         RawFrame, SaidFrame, SessionFrame,
     },
 };
-use crate::{Abilities, AgentFault, AgentFaultKind, Done, OpenSession, Output, Prompt, PromptPart};
+use crate::{Abilities, AgentFault, AgentFaultKind, Done, OpenSession, Output, Prompt, PromptPart, digest_of_call};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use everkept_core::{
     AgentRaw, AgentSessionId, Asked, Json, Message, ModelName, Part, Payload, QuestionId, QuestionKind, Said, Timestamp, ToolPart,
-    digest_of,
 };
 
 fn unreadable(problem: impl std::fmt::Display) -> Broken {
@@ -262,7 +261,7 @@ impl TryFrom<SaidFrame> for Said {
                     ApprovalKind::Choice => QuestionKind::Choice,
                 },
                 title,
-                digest: digest_of(call.get()),
+                digest: digest_of_call(&call),
                 call: Payload::Json(call),
                 request,
                 options,

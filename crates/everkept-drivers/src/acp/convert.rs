@@ -9,9 +9,9 @@ use crate::{
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use everkept_agent::{Done, Prompt, PromptPart};
+use everkept_agent::{Done, Prompt, PromptPart, digest_of_call};
 use everkept_core::{
-    AgentRaw, Asked, Json, OptionKind, Payload, QuestionId, QuestionKind, QuestionOption, Said, ToolStatus, TurnId, Usage, digest_of,
+    AgentRaw, Asked, Json, OptionKind, Payload, QuestionId, QuestionKind, QuestionOption, Said, ToolStatus, TurnId, Usage,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Owned, json};
@@ -133,7 +133,7 @@ pub fn permission(turn: TurnId, request: &str, params: &Object<'_>) -> Asked {
         question: QuestionId::derive(turn.0, request, 0),
         kind: QuestionKind::Permission,
         title,
-        digest: digest_of(call.get()),
+        digest: digest_of_call(&call),
         call: Payload::Json(call),
         request: request.to_owned(),
         options: params.list("options").into_iter().filter_map(option).collect(),

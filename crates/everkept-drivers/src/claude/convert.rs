@@ -9,10 +9,9 @@ use crate::{
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use everkept_agent::{Done, Prompt, PromptPart};
+use everkept_agent::{Done, Prompt, PromptPart, digest_of_call};
 use everkept_core::{
     AgentRaw, Asked, Json, ModelName, OptionKind, Payload, QuestionId, QuestionKind, QuestionOption, Said, ToolStatus, TurnId, Usage,
-    digest_of,
 };
 use serde::Serialize;
 use serde_json::{Value as Owned, json, value::RawValue};
@@ -135,7 +134,7 @@ fn asked(turn: TurnId, request: &str, kind: QuestionKind, title: String, call: J
         question: QuestionId::derive(turn.0, request, 0),
         kind,
         title,
-        digest: digest_of(call.get()),
+        digest: digest_of_call(&call),
         call: Payload::Json(call),
         request: request.to_owned(),
         options,

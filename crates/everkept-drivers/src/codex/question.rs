@@ -4,7 +4,8 @@
 
 use super::convert;
 use crate::json::{Object, Value};
-use everkept_core::{Asked, Json, OptionKind, Payload, QuestionId, QuestionKind, QuestionOption, TurnId, digest_of};
+use everkept_agent::digest_of_call;
+use everkept_core::{Asked, Json, OptionKind, Payload, QuestionId, QuestionKind, QuestionOption, TurnId};
 use serde_json::{Value as Owned, json};
 
 /// The answers a question can have.
@@ -47,7 +48,7 @@ fn asked(turn: TurnId, request: &str, kind: QuestionKind, title: Option<String>,
         question: QuestionId::derive(turn.0, request, 0),
         kind,
         title: title.unwrap_or_else(|| "permission".into()),
-        digest: digest_of(call.get()),
+        digest: digest_of_call(&call),
         call: Payload::Json(call),
         request: request.to_owned(),
         options: choices.answers.iter().map(|(option, _)| option.clone()).collect(),
