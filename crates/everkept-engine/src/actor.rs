@@ -82,6 +82,8 @@ struct Heard {
     said: Vec<Said>,
     raw: BytesMut,
     blobs: Vec<(BlobRef, Bytes)>,
+    /// Requests of the agent's that nobody can be asked.
+    denied: Vec<String>,
     /// How the turn ended, once it has.
     end: Option<Outcome>,
     /// The agent is gone; the turn is to be settled.

@@ -170,6 +170,11 @@ fn gone(plan: &Plan, retryable: bool) -> AgentFault {
     AgentFault { kind: AgentFaultKind::Exited, doing, message: "it ended".into(), retryable, may_have_happened: false }
 }
 
+/// What opens it panicked.
+pub(crate) fn broken(plan: &Plan) -> AgentFault {
+    AgentFault { message: "the server broke down over it".into(), ..gone(plan, false) }
+}
+
 /// Room for one more agent process. Whoever waits for it makes idle ones end.
 async fn permit(inner: &Arc<Inner>) -> OwnedSemaphorePermit {
     if let Ok(permit) = inner.permits.clone().try_acquire_owned() {

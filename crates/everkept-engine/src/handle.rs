@@ -10,6 +10,7 @@ use crate::inner::Inner;
 use crate::known_tokens::KnownTokens;
 use crate::orders::*;
 use crate::runtime::{Runtime, ToItsEnd};
+use crate::sweep::sweep;
 use crate::upkeep::upkeep;
 use crate::{Access, AgentEntry, Caller, Failure, Settings};
 use everkept_agent::remote::{ProcessIds, RemoteAgent};
@@ -84,6 +85,7 @@ impl Engine {
             engine.inner.mailbox(session);
         }
         engine.inner.runtime.spawner.spawn(Box::pin(upkeep(Arc::downgrade(&engine.inner), engine.inner.committed.clone())));
+        engine.inner.runtime.spawner.spawn(Box::pin(sweep(Arc::downgrade(&engine.inner))));
         Ok(engine)
     }
 

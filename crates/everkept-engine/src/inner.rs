@@ -135,6 +135,10 @@ impl Inner {
         sender
     }
 
+    pub fn has_task(&self, session: SessionId) -> bool {
+        self.lock().get(&session).is_some_and(|entry| entry.mail.as_ref().is_some_and(|mail| !mail.is_closed()))
+    }
+
     pub fn hub(&self, session: SessionId) -> broadcast::Receiver<Batch> {
         let mut sessions = self.lock();
         let entry = sessions.entry(session).or_insert_with(|| Entry { hub: broadcast::channel(BATCHES).0, mail: None, seen: None });

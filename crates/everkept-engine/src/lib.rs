@@ -18,6 +18,7 @@ mod orders;
 mod reads;
 mod runtime;
 mod settings;
+mod sweep;
 mod tail;
 mod upkeep;
 

@@ -9,12 +9,12 @@ use crate::failpoint::{Failpoint, Injected, no_space};
 use crate::orders::Reply;
 use everkept_agent::{AgentFault, AgentFaultKind, Connection, Hold, OpenSession, Order as AgentOrder, Prompt, PromptPart};
 use everkept_core::{
-    AgentSessionBecause, BeginTurn, BlobRef, Command, Effect, EndTurn, FailTurn, MessageId, MessageRecord, Part, QuestionId, QuestionState,
+    AgentSessionBecause, BeginTurn, BlobRef, Command, Effect, EndTurn, FailTurn, MessageId, MessageRecord, Part, QuestionId,
     REASON_BREAKER_OPEN, REASON_CANCELLED, REASON_START_FAILED, Refusal, State, TurnEnd, TurnError, TurnFailure, TurnId,
 };
 use everkept_store::{EventsQuery, Problem, StoreFault};
-use futures::future::abortable;
-use std::time::Duration;
+use futures::{FutureExt, future::abortable};
+use std::{panic::AssertUnwindSafe, time::Duration};
 use tokio::sync::mpsc;
 
 /// How long an agent has to take a model; a cancel waits no longer than this.
@@ -96,11 +96,14 @@ impl Actor {
             return;
         }
         self.host = None;
-        let (open, abort) = abortable(agent_host::open(self.inner.clone(), plan));
+        let broken = agent_host::broken(&plan);
+        let (open, abort) = abortable(AssertUnwindSafe(agent_host::open(self.inner.clone(), plan)).catch_unwind());
         self.opening = Some(Opening { turn, abort });
         let Some(myself) = self.myself.upgrade() else { return };
         self.inner.runtime.spawner.spawn(Box::pin(async move {
             if let Ok(result) = open.await {
+                // Without a word of it the turn would wait for ever.
+                let result = result.unwrap_or(Err(broken));
                 // A session that has gone away drops the agent with the letter.
                 let _ = myself.send(Mail::Opened { turn, result: Box::new(result) }).await;
             }
@@ -386,10 +389,7 @@ impl Actor {
     pub(super) async fn answer_agent(&mut self, question: QuestionId) {
         let Some(held) = self.state.as_ref().and_then(|state| state.question(question)) else { return };
         let Some(request) = held.request.clone() else { return };
-        let option = match held.state {
-            QuestionState::Answered => held.answer.as_ref().map(|answer| answer.option.clone()),
-            QuestionState::Open | QuestionState::Expired => None,
-        };
+        let option = held.told().map(str::to_owned);
         let running = self.state.as_ref().and_then(|state| state.running) == Some(held.turn);
         if running {
             self.tell(Failpoint::AnswerAgent, AgentOrder::Answer { request, option }).await;

@@ -9,13 +9,16 @@ use crate::orders::Reply;
 use bytes::Bytes;
 use everkept_agent::{Done, Order as AgentOrder, Output};
 use everkept_core::{
-    AgentRaw, BlobRef, Command, EndTurn, FailTurn, FailedEnd, Payload, QuestionId, REASON_AGENT_ERROR, REASON_AGENT_EXITED,
+    AgentRaw, BlobRef, Command, EndTurn, FailTurn, FailedEnd, Json, Payload, QuestionId, REASON_AGENT_ERROR, REASON_AGENT_EXITED,
     REASON_CANCELLED, Said, TurnEnd, TurnError, TurnFailure, TurnId, Usage, digest_of,
 };
 use everkept_store::{Problem, Raw, StoreFault};
+use std::collections::BTreeSet;
 
 /// A tool's data beyond this many bytes is kept as a blob beside the event.
 const MAX_INLINE: usize = 16 * 1024;
+/// How deep JSON may nest in an event; the least that readers take is 128, with what stands around it.
+const MAX_DEPTH: usize = 64;
 /// The most of an agent's words for a title, a name or an error that are shown; all of them are in the raw bytes.
 const MAX_LABEL: usize = 1_000;
 /// The most models that one turn's figures are told apart by.
@@ -79,8 +82,17 @@ impl Actor {
                     if let (Said::AgentSession(id), Some(host)) = (&said, &mut self.host) {
                         host.agent_session = id.clone();
                     }
-                    let said = self.fit(said, expires_at);
-                    self.heard.said.push(said);
+                    match self.fit(said, expires_at) {
+                        // Nobody could answer it, not even with a no.
+                        Said::Asked(asked) if asked.options.is_empty() => {
+                            self.heard.denied.push(asked.request);
+                            self.heard.said.push(Said::Raw(match asked.call {
+                                Payload::Json(json) => AgentRaw::Json(json),
+                                Payload::Blob(blob) => AgentRaw::Blob(blob),
+                            }));
+                        }
+                        said => self.heard.said.push(said),
+                    }
                 }
             }
             Output::Done { raw, done } => {
@@ -135,12 +147,15 @@ impl Actor {
                 output: output.map(|output| fit_payload(output, blobs)),
             },
             Said::Plan { entries } => Said::Plan { entries: fit_payload(entries, blobs) },
-            Said::FileChanges(changes) if changes.get().len() > MAX_INLINE => Said::Raw(raw_blob(changes.get().as_bytes(), blobs)),
+            Said::FileChanges(changes) if !is_plain(&changes) => Said::Raw(raw_blob(changes.get().as_bytes(), blobs)),
             Said::Asked(mut asked) => {
                 asked.question = QuestionId(self.inner.runtime.ids.uuid());
                 asked.expires_at = Some(expires_at);
                 asked.title = label(&asked.title);
                 asked.call = fit_payload(asked.call, blobs);
+                // Which of two is meant by an id that both have, nobody could say.
+                let mut ids = BTreeSet::new();
+                asked.options.retain(|option| ids.insert(option.id.clone()));
                 asked.options.truncate(16);
                 for option in &mut asked.options {
                     option.label = label(&option.label);
@@ -148,7 +163,7 @@ impl Actor {
                 Said::Asked(asked)
             }
             Said::Raw(raw) => Said::Raw(match raw {
-                AgentRaw::Json(json) if json.get().len() > MAX_INLINE => raw_blob(json.get().as_bytes(), blobs),
+                AgentRaw::Json(json) if !is_plain(&json) => raw_blob(json.get().as_bytes(), blobs),
                 AgentRaw::Text(text) if text.len() > MAX_INLINE => raw_blob(text.as_bytes(), blobs),
                 AgentRaw::Json(_) | AgentRaw::Text(_) | AgentRaw::Blob(_) => raw,
             }),
@@ -197,12 +212,15 @@ impl Actor {
             tracing::warn!(session = %self.id, %turn, %refusal, "what the agent said is kept as raw bytes only");
             let asked = heard.said.drain(..).filter_map(|said| if let Said::Asked(asked) = said { Some(asked.request) } else { None });
             let asked: Vec<String> = asked.collect();
+            heard.denied.extend(asked);
             heard.blobs.clear();
             committed = self.commit_heard(turn, &heard, running.is_some()).await;
-            self.deny(asked).await;
         }
         match committed {
-            Ok(()) if !ended => self.timers.flushed_at = Some(self.now()),
+            Ok(()) if !ended => {
+                self.timers.flushed_at = Some(self.now());
+                self.deny(heard.denied).await;
+            }
             Ok(()) => {}
             Err(Failure::Store(StoreFault { problem: Problem::Full, .. })) => {
                 self.heard = heard;
@@ -262,14 +280,21 @@ impl Heard {
     fn keep_raw_only(&mut self) {
         self.said.clear();
         self.blobs.clear();
+        self.denied.clear();
         self.end = None;
         self.gone = None;
     }
 }
 
+/// Whether it may stand in an event, which every reader of JSON has to take: not all of them take any depth, any number, or
+/// half of a surrogate.
+fn is_plain(json: &Json) -> bool {
+    json.get().len() <= MAX_INLINE && json.depth() <= MAX_DEPTH && serde_json::from_str::<serde_json::Value>(json.get()).is_ok()
+}
+
 fn fit_payload(payload: Payload, blobs: &mut Vec<(BlobRef, Bytes)>) -> Payload {
     match payload {
-        Payload::Json(json) if json.get().len() > MAX_INLINE => Payload::Blob(keep_blob(json.get().as_bytes(), blobs)),
+        Payload::Json(json) if !is_plain(&json) => Payload::Blob(keep_blob(json.get().as_bytes(), blobs)),
         Payload::Json(_) | Payload::Blob(_) => payload,
     }
 }

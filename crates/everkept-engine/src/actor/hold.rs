@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 /// How long an agent may take to be handed over; it takes no longer than its keeper does to read what waits for it.
 const HAND_OVER: Duration = Duration::from_secs(5);
-const STOPPED: &str = "the server stopped while the turn ran";
+const STOPPED: &str = "the server, or what ran the turn in it, stopped while the turn ran";
 
 impl Actor {
     /// Goes on hearing the agent of a turn that the last server gave it, or settles the turn.

@@ -65,7 +65,7 @@ impl Actor {
         sooner(timers.retry_at);
         sooner(self.put_off_until());
         sooner(timers.questions.values().min().copied());
-        sooner(self.watch_at());
+        sooner(self.watch_at(self.now()));
         sooner(self.host.as_ref().filter(|_| self.is_idle()).map(|host| host.idle_since + settings.idle_agent));
         // An alarm that is due but cannot be acted on yet must not spin.
         next.saturating_sub(self.now()).max(Duration::from_millis(1))
@@ -96,15 +96,15 @@ impl Actor {
     }
 
     /// When the running turn is to be looked at. One whose end waits for space is over.
-    fn watch_at(&self) -> Option<Duration> {
+    fn watch_at(&self, now: Duration) -> Option<Duration> {
         if self.heard.end.is_some() || self.state.as_ref()?.running != self.timers.watch.turn() {
             return None;
         }
-        match self.timers.watch.find(&self.inner.settings.limits, self.now())? {
+        match self.timers.watch.find(&self.inner.settings.limits, now)? {
             Finding::Well { until } => Some(until),
             // Its end comes from whoever answers, or has come with the agent's.
             Finding::WaitsForHuman | Finding::AgentGone => None,
-            Finding::AgentSilent | Finding::AgentChattering | Finding::Overdue(_) => Some(self.now()),
+            Finding::AgentSilent | Finding::AgentChattering | Finding::Overdue(_) => Some(now),
         }
     }
 
@@ -128,7 +128,7 @@ impl Actor {
         if due(self.timers.cancel_at) {
             self.give_up_cancelled().await;
         }
-        if due(self.watch_at()) {
+        if due(self.watch_at(now)) {
             self.give_up().await;
         }
         let expired: Vec<_> = self.timers.questions.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id).collect();

@@ -13,8 +13,8 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-/// Asks a question that no event can hold, and says how it was answered.
-struct Asker;
+/// Asks a question that nobody can be shown, and says how it was answered.
+struct Asker(Said);
 
 impl Agent for Asker {
     fn abilities(&self) -> Abilities {
@@ -22,7 +22,7 @@ impl Agent for Asker {
     }
 
     fn open(&self, _: Open) -> BoxFuture<Result<Opened, AgentFault>> {
-        let abilities = self.abilities();
+        let (abilities, question) = (self.abilities(), self.0.clone());
         Box::pin(async move {
             let (orders, mut orders_in) = tokio::sync::mpsc::channel(ORDER_QUEUE);
             let (out, output) = tokio::sync::mpsc::channel(OUTPUT_QUEUE);
@@ -31,7 +31,7 @@ impl Agent for Asker {
                     match order {
                         Order::Prompt(_) => {
                             let raw = Bytes::from_static(b"asked\n");
-                            out.send(Output::Said { raw, said: vec![question()] }).await.unwrap();
+                            out.send(Output::Said { raw, said: vec![question.clone()] }).await.unwrap();
                         }
                         Order::Answer { option, .. } => {
                             let text = format!("answered {option:?}");
@@ -65,19 +65,29 @@ pub fn question() -> Said {
     })
 }
 
+/// One that has no answer.
+fn unanswerable() -> Said {
+    let Said::Asked(asked) = question() else { unreachable!("it is one") };
+    Said::Asked(Asked { options: Vec::new(), ..asked })
+}
+
 #[tokio::test(start_paused = true)]
-async fn a7_a_question_that_cannot_be_shown_is_denied_and_its_bytes_are_kept() {
-    let mut world = World::new().await;
-    world.agents.insert(name("odd"), AgentEntry::new(Arc::new(Asker), None));
-    world.crash_and_restart().await;
-    let session = world.session().await;
-    let turn = world.submit(session, everkept_engine::NewTurn { agent: Some(name("odd")), ..turn_of("hello") }).await;
-    let turn = world.ended(turn.id).await;
-    assert_eq!((turn.state, world.answer(&turn).await.as_str()), (TurnState::Completed, "answered None"));
-    let raw = world.engine.raw(&admin(), turn.id, 0).await.unwrap();
-    assert_eq!(raw, "asked\nsaid\ndone\n");
-    let query = PlaceQuery { session, after: None, before: None, backward: false, limit: 10 };
-    assert_eq!(world.engine.messages(&admin(), query).await.unwrap().items.len(), 2);
+async fn a7_a_question_that_cannot_be_shown_or_answered_is_denied_and_its_bytes_are_kept() {
+    for question in [question(), unanswerable()] {
+        let mut world = World::new().await;
+        world.agents.insert(name("odd"), AgentEntry::new(Arc::new(Asker(question)), None));
+        world.crash_and_restart().await;
+        let session = world.session().await;
+        let began = tokio::time::Instant::now();
+        let turn = world.submit(session, everkept_engine::NewTurn { agent: Some(name("odd")), ..turn_of("hello") }).await;
+        let turn = world.ended(turn.id).await;
+        assert_eq!((turn.state, world.answer(&turn).await.as_str()), (TurnState::Completed, "answered None"));
+        assert!(began.elapsed() < std::time::Duration::from_secs(60), "nobody was waited for");
+        let raw = world.engine.raw(&admin(), turn.id, 0).await.unwrap();
+        assert_eq!(raw, "asked\nsaid\ndone\n");
+        let query = PlaceQuery { session, after: None, before: None, backward: false, limit: 10 };
+        assert_eq!(world.engine.messages(&admin(), query).await.unwrap().items.len(), 2);
+    }
 }
 
 /// Looks as if it could do everything, until it runs.
