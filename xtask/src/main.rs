@@ -5,6 +5,7 @@
 mod bench;
 mod fake_model;
 mod fuzz;
+mod hostile_agent;
 mod mutants;
 mod scripted_agent;
 mod scripted_claude;
@@ -26,6 +27,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   scripted-agent    an ACP agent for tests that does what its prompts say
   scripted-claude   the same in the protocol of Claude Code
   scripted-codex    the same in the protocol of Codex's app server
+  hostile-agent     one of these, which does once what its plan says
   scripted-mcp      a server with a tool, for agents to start
   keeper -- CMD     run a command under the keeper";
 
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Some("scripted-agent") => scripted_agent::run(&args),
         Some("scripted-claude") => scripted_claude::run(&args),
         Some("scripted-codex") => scripted_codex::run(&args),
+        Some("hostile-agent") => hostile_agent::run(&args),
         Some("scripted-mcp") => scripted_mcp::run(&args),
         _ => Err(anyhow::anyhow!("{USAGE}")),
     };

@@ -190,10 +190,11 @@ impl Turn<'_> {
         let slow = directives.iter().find_map(|word| word.strip_prefix("!slow:")?.parse().ok());
         self.slow = slow.map(Duration::from_millis);
         if has("!deaf") {
-            self.go_deaf()?;
+            self.agent.deaf.store(true, SeqCst);
+            go_deaf()?;
         }
         if has("!daemon") {
-            self.leave_daemons()?;
+            leave_daemons(&self.agent.sessions.folder)?;
         }
         if has("!killserver-before") {
             kill_server()?;
@@ -295,31 +296,30 @@ impl Turn<'_> {
         say(&json!({ "jsonrpc": "2.0", "id": "what", "method": "fs/read_text_file", "params": { "path": "/etc/passwd" } }));
         say(&json!({ "jsonrpc": "2.0", "id": 987_654, "result": "nobody asked" }));
     }
+}
 
-    /// Ignores every word and signal that would end it; only a kill is left.
-    fn go_deaf(&self) -> Result<()> {
-        self.agent.deaf.store(true, SeqCst);
-        let ignored = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP] {
-            signal_hook::flag::register(signal, ignored.clone())?;
-        }
-        Ok(())
+/// Ignores every signal that would end it; only a kill is left.
+pub fn go_deaf() -> Result<()> {
+    let ignored = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP] {
+        signal_hook::flag::register(signal, ignored.clone())?;
     }
+    Ok(())
+}
 
-    /// One that ignores SIGTERM in a session of its own, and one whose parents are gone as well.
-    fn leave_daemons(&self) -> Result<()> {
-        let log = self.agent.sessions.folder.join("daemons.log");
-        let before = lines(&log);
-        let script = r#"
-            setsid sh -c 'echo $$ >> "$1"; trap "" TERM; while :; do sleep 600; done' daemon "$1" &
-            (setsid sh -c 'echo $$ >> "$1"; exec sleep 600' daemon "$1" &) &
-        "#;
-        Command::new("sh").arg("-c").arg(script).arg("daemon").arg(&log).stdin(Stdio::null()).stdout(Stdio::null()).status()?;
-        while lines(&log) < before + 2 {
-            thread::sleep(Duration::from_millis(5));
-        }
-        Ok(())
+/// One that ignores SIGTERM in a session of its own, and one whose parents are gone as well.
+pub fn leave_daemons(folder: &Path) -> Result<()> {
+    let log = folder.join("daemons.log");
+    let before = lines(&log);
+    let script = r#"
+        setsid sh -c 'echo $$ >> "$1"; trap "" TERM; while :; do sleep 600; done' daemon "$1" &
+        (setsid sh -c 'echo $$ >> "$1"; exec sleep 600' daemon "$1" &) &
+    "#;
+    Command::new("sh").arg("-c").arg(script).arg("daemon").arg(&log).stdin(Stdio::null()).stdout(Stdio::null()).status()?;
+    while lines(&log) < before + 2 {
+        thread::sleep(Duration::from_millis(5));
     }
+    Ok(())
 }
 
 fn lines(file: &Path) -> usize {

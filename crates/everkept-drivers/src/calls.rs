@@ -14,7 +14,7 @@ use everkept_core::AgentSessionId;
 use serde_json::{Value as Owned, value::RawValue};
 
 /// Of what is said meanwhile, what is kept; a replay is a copy of what was kept when it was said.
-const MAX_SAID_BYTES: usize = 64 * 1024 * 1024;
+pub const MAX_SAID_BYTES: usize = 64 * 1024 * 1024;
 
 pub struct Calls<'a> {
     process: Process,

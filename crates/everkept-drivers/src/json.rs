@@ -8,9 +8,10 @@ use everkept_core::Json;
 use serde_json::value::RawValue;
 use std::{borrow::Cow, collections::BTreeMap};
 
-/// The text of one line, without its end.
+/// The text of one line, without its end, or the byte order mark that some runtimes begin their output with.
 pub fn text(line: &[u8]) -> Cow<'_, str> {
-    String::from_utf8_lossy(line.trim_ascii())
+    let line = line.trim_ascii();
+    String::from_utf8_lossy(line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii())
 }
 
 /// One JSON value as the agent wrote it.

@@ -189,6 +189,12 @@ impl Dialogue {
             return vec![whole(line)];
         }
         match &mut self.prompt {
+            // Two questions under one name: whose an answer would be, nobody knows. Neither gets a yes.
+            Some(prompt) if prompt.asked.contains(id.get()) => {
+                prompt.asked.remove(id.get());
+                self.settle(id.get(), None);
+                vec![Said::Withdrew { request: id.get().to_owned() }, whole(line)]
+            }
             Some(prompt) if !prompt.cancelled => {
                 prompt.asked.insert(id.get().to_owned());
                 vec![Said::Asked(convert::permission(prompt.turn, id.get(), params))]

@@ -292,6 +292,11 @@ impl Dialogue {
             self.ends.post(&wire::not_served(&id));
             return vec![whole(line)];
         }
+        // Two questions under one name: whose an answer would be, nobody knows. Neither gets a yes.
+        if let [Said::Withdrew { request }] = &self.withdrawn(&id)[..] {
+            self.ends.post(&wire::response(&id, &convert::verdict(&fields, None)));
+            return vec![Said::Withdrew { request: request.clone() }, whole(line)];
+        }
         match &mut self.prompt {
             Some(prompt) if !prompt.cancelled && self.turn == Whose::Ours => {
                 let asking = Asking { id: id.clone(), request: request.json(), answers: BTreeMap::new() };

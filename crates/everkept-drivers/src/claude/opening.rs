@@ -10,7 +10,9 @@ use super::{
     wire::{self, Incoming},
 };
 use crate::{
-    McpServer, Setup, Subagent, json,
+    McpServer, Setup, Subagent,
+    calls::MAX_SAID_BYTES,
+    json,
     process::{Heard, MAX_LINE_BYTES, Process},
     running::{self, Ends},
 };
@@ -172,7 +174,9 @@ impl<'a> Opening<'a> {
                     return Err(fault(AgentFaultKind::Protocol, self.name, format!("a line of more than {MAX_LINE_BYTES} bytes")));
                 }
             };
-            self.said.extend_from_slice(&line);
+            if self.said.len() + line.len() <= MAX_SAID_BYTES {
+                self.said.extend_from_slice(&line);
+            }
             match Incoming::read(&json::text(&line)) {
                 Incoming::Answer { id, answer: Ok(()) } if id == asked => return Ok(()),
                 Incoming::Answer { id, answer: Err(message) } if id == asked => {

@@ -98,6 +98,8 @@ struct Keeper {
     errors: Tail,
     /// When the next server has not come in time.
     until: Option<Instant>,
+    /// When an agent that closed its output has had its time to end.
+    ends_by: Option<Instant>,
     /// Becomes readable when a child ends.
     child_ended: UnixStream,
     /// Becomes readable when this process is told to stop.
@@ -149,6 +151,7 @@ impl Keeper {
             record,
             errors: Tail::default(),
             until: None,
+            ends_by: None,
             child_ended,
             told_to_stop,
             exit: None,
@@ -167,6 +170,10 @@ impl Keeper {
         let Ok(ready) = self.wait() else { return Next::End };
         if ready.told_to_stop || self.until.is_some_and(|until| Instant::now() >= until) {
             return Next::End;
+        }
+        if self.ends_by.is_some_and(|by| self.exit.is_none() && Instant::now() >= by) {
+            // It can say nothing any more, and nobody would ever hear how its turn ends.
+            self.end_agent();
         }
         if ready.child_ended {
             drain(&self.child_ended);
@@ -240,7 +247,8 @@ impl Keeper {
         if self.reads_the_rest() {
             return PollTimeout::ZERO;
         }
-        let left = self.until.map(|until| until.saturating_duration_since(Instant::now()));
+        let ends_by = self.ends_by.filter(|_| self.exit.is_none());
+        let left = self.until.into_iter().chain(ends_by).min().map(|until| until.saturating_duration_since(Instant::now()));
         // Rounded up, so that the time is over when it wakes.
         left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX))
     }
@@ -269,6 +277,8 @@ impl Keeper {
         };
         if length == 0 {
             self.agent_output = None;
+            // Most close it by ending, and have a code to end with.
+            self.ends_by = Some(Instant::now() + GRACE);
             return;
         }
         buffer.truncate(length);
@@ -371,6 +381,9 @@ impl Keeper {
             if self.agent_input.is_some() {
                 self.pending.extend_from_slice(&input);
                 self.hand_on();
+            } else if !input.is_empty() && self.exit.is_none() {
+                // It will never hear this, and so never answer.
+                self.end_agent();
             }
         }
         Ok(())

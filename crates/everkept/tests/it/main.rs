@@ -14,6 +14,7 @@ mod descriptors;
 mod docs;
 mod faults;
 mod hold;
+mod hostile;
 mod kills;
 mod models;
 mod opencode;
