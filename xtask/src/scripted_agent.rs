@@ -208,7 +208,7 @@ impl Turn<'_> {
         if has("!tool") {
             self.use_tool();
         }
-        let allowed = !has("!ask") || self.ask()?;
+        let allowed = asked_command(&directives).is_none_or(|command| self.ask(command));
         let mut reply = format!("reply {} to: {}", self.number, rest.join(" "));
         if !allowed {
             reply.push_str(" (refused)");
@@ -257,21 +257,21 @@ impl Turn<'_> {
             "rawOutput": { "output": "tool-ran" } }));
     }
 
-    fn ask(&self) -> Result<bool> {
+    fn ask(&self, command: &str) -> bool {
         let call = format!("ask-{}", self.number);
         self.tool(json!({ "sessionUpdate": "tool_call", "toolCallId": call, "title": "Scripted question", "kind": "execute",
-            "status": "pending", "rawInput": { "command": "true" } }));
+            "status": "pending", "rawInput": { "command": command } }));
         let option = |id: &str, name: &str, kind: &str| json!({ "optionId": id, "name": name, "kind": kind });
         let answer = self.agent.ask(
             "session/request_permission",
-            json!({ "sessionId": self.session, "toolCall": { "toolCallId": call, "title": "Scripted question", "rawInput": { "command": "true" } },
+            json!({ "sessionId": self.session, "toolCall": { "toolCallId": call, "title": "Scripted question", "rawInput": { "command": command } },
                 "options": [option("once", "Allow once", "allow_once"), option("always", "Always allow", "allow_always"), option("no", "Reject", "reject_once")] }),
         );
-        let outcome = answer.recv()?["outcome"].clone();
+        let outcome = answer.recv().map_or(Value::Null, |answer| answer["outcome"].clone());
         let allowed = outcome["optionId"] == "once" || outcome["optionId"] == "always";
         let status = if allowed { "completed" } else { "failed" };
         self.tool(json!({ "sessionUpdate": "tool_call_update", "toolCallId": call, "status": status }));
-        Ok(allowed)
+        allowed
     }
 
     fn tool(&self, fields: Value) {
@@ -320,6 +320,11 @@ pub fn leave_daemons(folder: &Path) -> Result<()> {
         thread::sleep(Duration::from_millis(5));
     }
     Ok(())
+}
+
+/// `!ask:COMMAND` asks whether it may run that, and `!ask` whether it may run `true`.
+pub fn asked_command<'a>(words: &[&'a str]) -> Option<&'a str> {
+    words.iter().find_map(|word| if *word == "!ask" { Some("true") } else { word.strip_prefix("!ask:") })
 }
 
 fn lines(file: &Path) -> usize {

@@ -8,7 +8,7 @@
 //!
 //! Never: more of the protocol than its driver speaks.
 
-use crate::scripted_agent::{append, end_server_later, fails, next_opening, say, write};
+use crate::scripted_agent::{append, asked_command, end_server_later, fails, next_opening, say, write};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::{
@@ -269,8 +269,8 @@ impl Turn<'_> {
             drop(self.agent.ask("withdrawn", json!({}), "Bash"));
             say(&json!({ "type": "control_cancel_request", "request_id": "ask-withdrawn" }));
         }
-        let used = !has("!tool") || self.use_tool(false);
-        let asked = !has("!ask") || self.use_tool(true);
+        let used = !has("!tool") || self.use_tool("true", false);
+        let asked = asked_command(words).is_none_or(|command| self.use_tool(command, true));
         let chose = !has("!choose") || self.choose();
         let (begin, end) = reply.split_at(reply.find("to:").expect("it is in every reply"));
         self.speak(begin);
@@ -325,8 +325,8 @@ impl Turn<'_> {
         say(&json!({ "type": "assistant", "message": { "id": self.message(), "content": [block] } }));
     }
 
-    fn use_tool(&self, asks: bool) -> bool {
-        let (call, input) = (format!("tool-{}", self.number), json!({ "command": "true" }));
+    fn use_tool(&self, command: &str, asks: bool) -> bool {
+        let (call, input) = (format!("tool-{}", self.number), json!({ "command": command }));
         let begun = json!({ "type": "tool_use", "id": call, "name": "Bash", "input": {} });
         stream(&json!({ "type": "content_block_start", "index": 0, "content_block": begun }));
         let block = json!({ "type": "tool_use", "id": call, "name": "Bash", "input": input });

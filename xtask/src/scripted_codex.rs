@@ -4,7 +4,7 @@
 //! `!ask`, `!edit`, `!think`, `!long`, `!fail`, `!crash`, `!garbage`. `!early` tells of a turn before it answers for it.
 //! Never: more of the protocol than its driver speaks.
 
-use crate::scripted_agent::{Sessions, append, end_server_later, fails, next_opening, say, write};
+use crate::scripted_agent::{Sessions, append, asked_command, end_server_later, fails, next_opening, say, write};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::{
@@ -184,8 +184,8 @@ impl Turn {
         if has("!tool") {
             self.run_command(|_| Some("completed"));
         }
-        if has("!ask") {
-            self.run_command(Self::ask);
+        if let Some(command) = asked_command(&directives) {
+            self.run_command(|turn| turn.ask(command));
         }
         if has("!edit") {
             self.edit();
@@ -253,9 +253,9 @@ impl Turn {
         format!("command-{}", self.number)
     }
 
-    fn ask(&self) -> Option<&'static str> {
-        let rule = json!({ "acceptWithExecpolicyAmendment": { "execpolicy_amendment": ["true"] } });
-        let params = json!({ "threadId": self.thread, "turnId": self.id, "itemId": self.command(), "command": "true", "cwd": "/",
+    fn ask(&self, command: &str) -> Option<&'static str> {
+        let rule = json!({ "acceptWithExecpolicyAmendment": { "execpolicy_amendment": [command] } });
+        let params = json!({ "threadId": self.thread, "turnId": self.id, "itemId": self.command(), "command": command, "cwd": "/",
             "availableDecisions": ["accept", rule, "cancel"] });
         self.decision("item/commandExecution/requestApproval", &params)
     }

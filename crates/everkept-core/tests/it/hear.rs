@@ -310,6 +310,8 @@ fn an_always_answer_stands_for_that_call_of_that_agent_until_it_is_removed() {
     world.run_all([hear(1, [Said::Asked(asked(1))]), answer(1, "always", 5)]);
     let rule = Rule { id: question(1), agent: agent("demo"), digest: asked(1).digest, title: "run ls?".into(), created_at: NOW };
     assert_eq!(world.state.session.rules, [rule]);
+    let told = |world: &World, n| world.state.question(question(n)).and_then(Question::told).map(str::to_owned);
+    assert_eq!(told(&world, 1).as_deref(), Some("once"), "the agent itself keeps no rule");
     let events = bodies(world.run(hear(1, [Said::Asked(asked(2))])));
     let by_rule = QuestionAnswered { question: question(2), option: "once".into(), note: None, rule: None, by_rule: Some(question(1)) };
     assert_eq!(events[1..], [by_rule.into()]);
@@ -318,6 +320,7 @@ fn an_always_answer_stands_for_that_call_of_that_agent_until_it_is_removed() {
     let events = bodies(world.run(hear(1, [Said::Asked(without_once)])));
     let by_rule = QuestionAnswered { question: question(4), option: "always".into(), note: None, rule: None, by_rule: Some(question(1)) };
     assert_eq!(events[1..], [by_rule.into()]);
+    assert_eq!(told(&world, 4).as_deref(), Some("always"), "there is no other yes");
     let other = Asked { digest: digest_of("another call"), ..asked(3) };
     assert_eq!(kinds(&world.run(hear(1, [Said::Asked(other)]))), ["question.asked", "turn.waiting"]);
     world.run(Command::RemoveRule { rule: question(1) });

@@ -18,6 +18,7 @@ mod hostile;
 mod kills;
 mod models;
 mod opencode;
+mod questions;
 mod real;
 mod relay;
 mod requirements;

@@ -326,6 +326,25 @@ async fn o5_a_killed_relay_interrupts_the_turn_and_the_next_relay_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a7_a_question_ends_with_the_relay_that_died_and_whoever_answers_late_is_told() {
+    let mut world = World::new().await;
+    let session = world.session().await;
+    let turn = world.server.send(&session, "!ask it").await;
+    let question = world.server.question().await;
+    let id = question["id"].as_str().unwrap();
+    world.relay.signal(Signal::SIGKILL);
+    world.relay.exits().await;
+    world.connected(false).await;
+    world.relay = Relay::start(world.there.path(), &world.network.url());
+    assert_eq!(world.server.ended(&turn).await["state"], "interrupted");
+    let held = world.server.get(&format!("/api/questions/{id}")).await;
+    assert_eq!((&held["state"], &held["answer"]), (&json!("expired"), &Value::Null));
+    let (status, late) = world.server.try_post(&format!("/api/questions/{id}/answer"), json!({ "option": "allow_once" })).await;
+    assert_eq!((status, &late["error"]["code"]), (409, &json!("question_expired")));
+    assert_eq!(world.ask(&session, "two").await.1, "reply 2 to: two");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn r2_a_relay_leaves_no_process_of_its_agents_behind() {
     let mut world = World::with(|there| {
         with_scripted_agent(there);
