@@ -185,6 +185,9 @@ struct Turn<'a> {
 impl Turn<'_> {
     fn answer(mut self, prompt: &str) -> Result<Value> {
         end_server_later(prompt);
+        if let Some(words) = prompt.strip_prefix("!verbatim ") {
+            return self.say_verbatim(&serde_json::from_str(words)?);
+        }
         let (directives, rest): (Vec<_>, Vec<_>) = prompt.split_whitespace().partition(|word| word.starts_with('!'));
         let has = |name: &str| directives.contains(&name);
         let slow = directives.iter().find_map(|word| word.strip_prefix("!slow:")?.parse().ok());
@@ -255,6 +258,19 @@ impl Turn<'_> {
             "status": "in_progress", "rawInput": { "command": "true" } }));
         self.tool(json!({ "sessionUpdate": "tool_call_update", "toolCallId": call, "status": "completed",
             "rawOutput": { "output": "tool-ran" } }));
+    }
+
+    /// Says `updates` as they are given, and asks `ask` if there is one.
+    fn say_verbatim(&self, words: &Value) -> Result<Value> {
+        for fields in words["updates"].as_array().into_iter().flatten() {
+            self.tool(fields.clone());
+        }
+        if let Some(Value::Object(ask)) = words.get("ask") {
+            let mut ask = ask.clone();
+            ask.insert("sessionId".to_owned(), json!(self.session));
+            self.agent.ask("session/request_permission", Value::Object(ask)).recv()?;
+        }
+        Ok(json!({ "stopReason": "end_turn" }))
     }
 
     fn ask(&self, command: &str) -> bool {

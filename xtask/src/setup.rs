@@ -21,6 +21,9 @@ const PROGRAMS: &[Program] = &[
     Program { name: "tmux", package: "tmux", used_for: "the command line in a real terminal" },
 ];
 
+/// Folders with a lockfile, and what it brings.
+const NPM: &[(&str, &str)] = &[("tests/agents", "the real agents"), ("tests/pages", "what the pages are looked at with")];
+
 /// The workspace, wherever it was checked out.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace").to_owned()
@@ -31,15 +34,19 @@ pub fn run() -> anyhow::Result<()> {
     if !missing.is_empty() {
         install(&missing)?;
     }
-    let agents = root().join("tests/agents");
-    let installed = agents.join("node_modules/.package-lock.json");
-    if is_newer(&installed, &agents.join("package-lock.json")) {
+    NPM.iter().try_for_each(|(folder, what)| packages(&root().join(folder), what))
+}
+
+/// What a lockfile names, unless it is there already.
+fn packages(folder: &Path, what: &str) -> anyhow::Result<()> {
+    let installed = folder.join("node_modules/.package-lock.json");
+    if is_newer(&installed, &folder.join("package-lock.json")) {
         return Ok(());
     }
-    println!("installing the real agents from npm");
+    println!("installing {what} from npm");
     // Not `npm ci`: it refuses a lockfile without the agents' binaries for other systems, which not every registry has.
-    step(Command::new("npm").args(["install", "--no-save", "--no-audit", "--no-fund"]).current_dir(&agents))
-        .context("the real agents cannot be installed")
+    step(Command::new("npm").args(["install", "--no-save", "--no-audit", "--no-fund"]).current_dir(folder))
+        .with_context(|| format!("{what} cannot be installed"))
 }
 
 fn install(missing: &[&Program]) -> anyhow::Result<()> {

@@ -55,6 +55,12 @@ pub struct CreateToken {
     pub expires_in_ms: Option<u64>,
 }
 
+/// It lets one browser in, once, within 15 minutes.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct LoginLink {
+    pub url: String,
+}
+
 /// The only time the secret is told.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct CreatedToken {

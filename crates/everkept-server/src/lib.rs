@@ -77,7 +77,7 @@ pub fn route_table() -> Vec<(String, String)> {
     for (path, item) in document["paths"].as_object().into_iter().flatten() {
         table.extend(item.as_object().into_iter().flatten().map(|(method, _)| (method.to_ascii_uppercase(), path.clone())));
     }
-    table.extend(web::PATHS.iter().map(|path| ("GET".to_owned(), (*path).to_owned())));
+    table.extend(web::paths().map(|path| ("GET".to_owned(), path.to_owned())));
     table.extend(front::OPEN.iter().map(|(method, path)| ((*method).to_owned(), (*path).to_owned())));
     table
 }

@@ -38,6 +38,8 @@ pub enum Command {
     Breakers(Listing),
     /// Add up what turns cost
     Usage(Usage),
+    /// Make a link that lets one more browser in, once, within 15 minutes
+    Login(Listing),
     /// Make, list and revoke access tokens
     #[command(subcommand)]
     Token(Token),

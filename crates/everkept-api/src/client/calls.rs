@@ -229,6 +229,10 @@ impl Client {
         self.post("/api/tokens", body).await
     }
 
+    pub async fn create_login_link(&self) -> Result<LoginLink, ClientError> {
+        self.post("/api/login-links", &Empty {}).await
+    }
+
     pub async fn revoke_token(&self, token: &str) -> Result<(), ClientError> {
         self.delete(&format!("/api/tokens/{}", segment(token))).await
     }

@@ -15,6 +15,7 @@ pub(crate) struct Site {
     /// `http` or `https`, as our own listener speaks.
     scheme: &'static str,
     public: Option<Public>,
+    origin: String,
 }
 
 #[derive(Debug, Clone)]
@@ -30,7 +31,14 @@ impl Site {
         let scheme = if tls { "https" } else { "http" };
         let names = ["127.0.0.1", "localhost", "[::1]"];
         let local = names.iter().flat_map(|name| hosts(name, port, scheme)).collect();
-        Ok(Site { local, scheme, public: public_url.map(Public::read).transpose()? })
+        let public = public_url.map(Public::read).transpose()?;
+        let origin = public.as_ref().map_or_else(|| format!("{scheme}://127.0.0.1:{port}"), |public| public.origin.clone());
+        Ok(Site { local, scheme, public, origin })
+    }
+
+    /// Where browsers reach us.
+    pub fn origin(&self) -> &str {
+        &self.origin
     }
 
     /// Whether browsers reach us over TLS, here or at a proxy.

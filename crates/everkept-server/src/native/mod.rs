@@ -13,7 +13,9 @@ mod export;
 mod feed;
 mod forks;
 mod health;
+mod login_links;
 mod messages;
+mod places;
 mod questions;
 mod raw;
 mod rules;
@@ -54,5 +56,6 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<App>> {
         .merge(breakers::routes())
         .merge(blobs::routes())
         .merge(tokens::routes())
+        .merge(login_links::routes())
         .merge(health::routes())
 }

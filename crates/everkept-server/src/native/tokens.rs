@@ -25,7 +25,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(revoke))
 }
 
-fn only_admin(caller: &Caller) -> Result<(), Failed> {
+pub(super) fn only_admin(caller: &Caller) -> Result<(), Failed> {
     match caller.access {
         Access::All => Ok(()),
         Access::Resource(_) | Access::Recall(_) | Access::Relay(_) => Err(Failure::Forbidden.into()),

@@ -6,21 +6,19 @@ use super::{
     Shared,
     answer::{done, gone, ok, order},
     convert::{agent, model, parts, submit},
-    messages::place,
+    places::Places,
 };
 use crate::{
     app::App,
-    extract::{Asked, At, Cursor, Sent, bounded},
+    extract::{Asked, At, Sent},
     failed::Failed,
     front::Who,
 };
 use axum::response::Response;
 use everkept_api::{AgainTurn, EditTurn, Empty, List, SubmitTurn, Turn};
 use everkept_core::{SessionId, TurnId};
-use everkept_engine::{Order, PlaceQuery};
-use serde::Deserialize;
+use everkept_engine::Order;
 use std::sync::Arc;
-use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
@@ -33,30 +31,13 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(go_on))
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct Listed {
-    cursor: Option<String>,
-    /// 1 to 1000; 50 when it is not given.
-    limit: Option<u32>,
-}
-
-/// Lists a session's turns, oldest first, superseded and reverted ones included.
-#[utoipa::path(get, path = "/api/sessions/{ses}/turns", operation_id = "list_turns", tag = "turns", params(Listed),
+/// Lists a session's turns, oldest first, superseded and reverted ones included; `last` or `before` begin at the end.
+#[utoipa::path(get, path = "/api/sessions/{ses}/turns", operation_id = "list_turns", tag = "turns", params(Places),
     responses((status = 200, body = List<Turn>, description = "One page")))]
-async fn list(app: Shared, Who(caller): Who, At(ses): At<SessionId>, Asked(listed): Asked<Listed>) -> Result<Response, Failed> {
-    let after = listed.cursor.as_deref().map(|text| place("cursor", text)).transpose()?;
+async fn list(app: Shared, Who(caller): Who, At(ses): At<SessionId>, Asked(places): Asked<Places>) -> Result<Response, Failed> {
     let hidden = app.engine.session(&caller, ses).await?.hidden;
-    let query = PlaceQuery { session: ses, after, before: None, backward: false, limit: bounded("limit", listed.limit)? };
-    let page = app.engine.turns(&caller, query).await?;
-    let last = page.items.last().filter(|_| page.has_more);
-    Ok(ok(&List {
-        next_cursor: last.map(|placed| Cursor::write(&placed.place)),
-        has_more: page.has_more,
-        total: None,
-        items: page.items.into_iter().map(|placed| Turn::seen_in(placed.turn, &hidden)).collect(),
-    }))
+    let page = app.engine.turns(&caller, places.query(ses)?).await?;
+    Ok(ok(&places.list(page, |placed| placed.place, |placed| Turn::seen_in(placed.turn, &hidden))))
 }
 
 /// Asks the session's agent. The turn is durable when this answers, and runs as soon as it is its turn.

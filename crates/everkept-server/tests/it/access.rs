@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 #[tokio::test]
 async fn a2_every_answer_has_the_security_headers() {
     let server = Server::start().await;
-    for (path, status) in [("/api/sessions", 200), ("/", 200), ("/app.js", 200), ("/nowhere", 404), ("/login", 200)] {
+    for (path, status) in [("/api/sessions", 200), ("/", 200), ("/chat", 200), ("/nowhere", 404), ("/login", 200)] {
         let response = server.request(Method::GET, path).send().await.unwrap();
         assert_eq!(response.status(), status);
         let headers = response.headers();

@@ -9,6 +9,7 @@ mod chat;
 mod conversation;
 mod dead_letters;
 mod doctor;
+mod login;
 mod relay;
 mod send;
 mod serve;
@@ -43,6 +44,7 @@ pub async fn run(data: Option<PathBuf>, command: Option<Command>) -> anyhow::Res
         Command::Breakers(listing) => breakers::run(data, listing).await,
         Command::Agents(listing) => agents::run(data, listing).await,
         Command::Usage(args) => usage::run(data, args).await,
+        Command::Login(listing) => login::run(data, listing).await,
         Command::Token(command) => token::run(data, command).await,
         Command::Verify(args) => verify::run(data, args).await,
         Command::Backup { file } => backup::run(data, &file).await,

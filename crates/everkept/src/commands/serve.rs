@@ -4,6 +4,7 @@
 
 use crate::{
     args::Serve,
+    commands::login::print_link,
     config::Config,
     data::{DataDir, ServerFile},
     descriptors,
@@ -123,7 +124,9 @@ pub async fn run(data: DataDir, args: Serve) -> anyhow::Result<ExitCode> {
 fn announce(address: &str, link: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "listening on {address}")?;
-    writeln!(out, "{link}")?;
+    drop(out);
+    print_link(link)?;
+    let mut out = io::stdout().lock();
     if stdout_is_terminal() {
         let style = Style::of_stdout();
         writeln!(out, "{}", style.dim("the link lets one browser in, once, within 15 minutes; here: everkept chat"))?;

@@ -4,6 +4,7 @@
 
 mod clean;
 mod input;
+mod qr;
 mod screen;
 mod style;
 mod table;
@@ -11,6 +12,7 @@ mod time;
 
 pub use clean::{clean, one_line, shorten};
 pub use input::{Input, Interrupts};
+pub use qr::qr_code;
 pub use screen::Screen;
 pub use style::Style;
 pub use table::Table;

@@ -17,6 +17,8 @@ fn filled(path: &str) -> String {
         "{seq}" => "1".to_owned(),
         "{id}" => format!("{:064}", 1),
         "{resource}" | "{thread}" => "name".to_owned(),
+        "{version}" => "0".to_owned(),
+        "{*file}" => "js/main.js".to_owned(),
         unknown if unknown.starts_with('{') => panic!("{unknown} is a new kind of parameter: say here what stands for it"),
         segment => segment.to_owned(),
     };

@@ -189,6 +189,8 @@ pub fn asks(method: &str, path: &str) -> Vec<Ask> {
             ask("POST", "/api/sessions", r#"{"parent":"{ses}","title":"x"}"#, 201),
             ask("POST", "/api/sessions", r#"{"resource":"{resource}","thread":"{thread}"}"#, 409),
         ],
+        // The page is one for all: what it shows it asks for.
+        ("GET", "/sessions/{ses}") => Vec::new(),
         ("GET", "/api/sessions/{ses}") => one(ask("GET", "/api/sessions/{ses}", "", 200)),
         ("PATCH", "/api/sessions/{ses}") => one(ask("PATCH", "/api/sessions/{ses}", r#"{"title":"x"}"#, 200)),
         ("DELETE", "/api/sessions/{ses}") => one(ask("DELETE", "/api/sessions/{ses}", "", 204)),
@@ -285,8 +287,9 @@ pub fn asks(method: &str, path: &str) -> Vec<Ask> {
             "/agents/connect" | "/api/feed" | "/api/agents" | "/api/breakers" | "/api/health" | "/api/openapi.json" | "/api/tokens"
             | "/v1/models",
         )
-        | ("POST", "/api/tokens")
-        | ("GET", "/" | "/app.js" | "/style.css" | "/login" | "/login.js")
+        | ("POST", "/api/tokens" | "/api/login-links")
+        | ("GET", "/" | "/chat" | "/waiting" | "/ops" | "/login" | "/login.js" | "/assets/{version}/{*file}")
+        | ("GET", "/sw.js" | "/manifest.webmanifest" | "/icon.svg" | "/icon-192.png" | "/icon-512.png")
         | ("POST", "/login") => Vec::new(),
         (method, path) => panic!("{method} {path} is a new route: say here which things of an owner's it may name"),
     }
