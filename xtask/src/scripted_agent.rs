@@ -185,8 +185,9 @@ struct Turn<'a> {
 impl Turn<'_> {
     fn answer(mut self, prompt: &str) -> Result<Value> {
         end_server_later(prompt);
-        if let Some(words) = prompt.strip_prefix("!verbatim ") {
-            return self.say_verbatim(&serde_json::from_str(words)?);
+        if prompt.contains("!verbatim") {
+            let words = fs::read(self.agent.sessions.folder.join("verbatim.json"))?;
+            return self.say_verbatim(&serde_json::from_slice(&words)?);
         }
         let (directives, rest): (Vec<_>, Vec<_>) = prompt.split_whitespace().partition(|word| word.starts_with('!'));
         let has = |name: &str| directives.contains(&name);

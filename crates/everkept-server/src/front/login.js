@@ -10,11 +10,11 @@ function logIn() {
   fetch("/login", request).then(
     (response) => {
       if (response.ok) location.replace("/");
-      else status.textContent = "This link was used already or has expired. Ask the server for a new one.";
+      else status.textContent = "This link was used already or has expired.";
     },
     () => (status.textContent = "The server does not answer. Reload the page to try again."),
   );
 }
 
 if (code) logIn();
-else status.textContent = "Open the link that the server printed when it started.";
+else status.textContent = "Open the link that the server printed when it started, or a new one.";

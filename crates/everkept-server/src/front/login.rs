@@ -35,6 +35,10 @@ pub(super) fn page() -> Response {
     ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], include_str!("login.html")).into_response()
 }
 
+pub(super) fn style() -> Response {
+    ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("login.css")).into_response()
+}
+
 pub(super) fn script() -> Response {
     ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], include_str!("login.js")).into_response()
 }

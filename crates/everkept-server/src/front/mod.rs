@@ -34,7 +34,7 @@ use tower::ServiceExt;
 const MAX_HEAD: usize = 32 * 1024;
 
 /// What is answered without a credential, beside the empty health answer.
-pub(crate) const OPEN: &[(&str, &str)] = &[("GET", "/login"), ("GET", "/login.js"), ("POST", "/login")];
+pub(crate) const OPEN: &[(&str, &str)] = &[("GET", "/login"), ("GET", "/login.js"), ("GET", "/login.css"), ("POST", "/login")];
 
 /// A server's front and the routes behind it.
 pub(crate) struct Front {
@@ -80,6 +80,7 @@ impl Front {
         match path {
             "/login" if reads => return Ok(login::page()),
             "/login.js" if reads => return Ok(login::script()),
+            "/login.css" if reads => return Ok(login::style()),
             "/login" if request.method() == Method::POST => return login::log_in(app, request).await,
             _ => {}
         }

@@ -62,7 +62,7 @@ const KIND = { "+": "added", "-": "removed", "…": "cut" };
 
 const show = (path, lines) => html`<figure class="code diff">
   <figcaption><span>${path}</span></figcaption>
-  <pre tabindex="0">${lines.slice(0, MOST_LINES).map(({ sign, text }) => html`<span class=${KIND[sign] ?? "same"}>${sign} ${text}${"\n"}</span>`)}</pre>
+  <pre tabindex="0">${lines.slice(0, MOST_LINES).map(({ sign, text }) => html`<span class=${KIND[sign] ?? "same"}>${sign} ${text}</span>`)}</pre>
 </figure>`;
 
 const isText = (value) => typeof value === "string";

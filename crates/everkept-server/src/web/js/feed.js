@@ -24,20 +24,14 @@ function pass(detail) {
 
 function listen() {
   leads = true;
-  let lost = false;
   const connect = () => {
     const stream = new EventSource("/api/feed");
     stream.onmessage = (event) => pass(JSON.parse(event.data));
     stream.addEventListener("missed", () => pass(null));
-    // Hints are not sent again: after a gap everything is read anew.
-    stream.onopen = () => {
-      if (lost) pass(null);
-      lost = false;
-    };
+    // Hints are not sent again: what was read before the stream stood, or while it was broken, is read anew.
+    stream.onopen = () => pass(null);
     stream.onerror = () => {
-      lost = true;
-      if (stream.readyState !== EventSource.CLOSED) return;
-      setTimeout(connect, 3000);
+      if (stream.readyState === EventSource.CLOSED) setTimeout(connect, 3000);
     };
   };
   connect();

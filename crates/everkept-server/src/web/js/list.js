@@ -23,6 +23,7 @@ class List {
     this.hasMore = false;
     this.total = null;
     this.loading = 0;
+    this.kept = 0;
     this.agents = [];
     this.stops = new AbortController();
     document.title = "Sessions · Everkept";
@@ -44,7 +45,9 @@ class List {
 
   query(more) {
     const { shelf, ...filter } = this.filter;
-    const query = given({ ...filter, limit: PAGE, count: more ? "" : "true", cursor: more ? this.cursor : "" });
+    // What was scrolled to stays: all that is there is read anew, not the first page.
+    const limit = more ? PAGE : Math.min(1000, Math.max(PAGE, this.kept));
+    const query = given({ ...filter, limit, count: more ? "" : "true", cursor: more ? this.cursor : "" });
     if (shelf === "trash") query.set("deleted", "true");
     else query.set("archived", shelf === "archive" ? "true" : "false");
     return query;
@@ -60,16 +63,19 @@ class List {
         this.total = page.total;
       }
       for (const session of page.items) this.rows.set(session.id, session);
+      this.kept = this.rows.size;
       this.cursor = page.next_cursor;
       this.hasMore = page.has_more;
       this.read_once = true;
       this.draw();
       // The end may still be in sight.
-      if (more) this.watcher.unobserve(this.end), this.watcher.observe(this.end);
+      this.watcher.unobserve(this.end);
+      this.watcher.observe(this.end);
     } catch (error) {
       complain(error);
+    } finally {
+      if (more) this.busy = false;
     }
-    if (turn === this.loading) this.busy = false;
   }
 
   get end() {
@@ -121,6 +127,7 @@ class List {
 
   set(name, value) {
     this.filter[name] = value;
+    this.kept = 0;
     const query = given(this.filter).toString();
     history.replaceState(null, "", query ? `/?${query}` : "/");
     this.draw();

@@ -48,7 +48,7 @@ function frame() {
   const link = (path, label, badge) => html`<a href=${path} aria-current=${here === path && !open ? "page" : "false"}>${label}${badge ? html`<span class="badge" aria-label=${`${badge} waiting`}>${badge}</span>` : nothing}</a>`;
   render(
     html`<a class="brand" href="/">Everkept</a>
-      <a class="button primary new" href="/chat">New<span>&nbsp;session</span></a>
+      <a class="button primary new" href="/chat">New <span>session</span></a>
       <nav aria-label="Pages">${link("/", "Sessions")}${link("/waiting", "Waiting", waits)}${link("/ops", "Operations")}</nav>
       <nav class="recent" aria-label="Recent sessions">
         ${recent.map((session) => html`<a href=${`/chat?session=${session.id}`} aria-current=${session.id === open ? "page" : "false"} data-state=${session.state}><bdi>${nameOf(session)}</bdi></a>`)}

@@ -90,7 +90,7 @@ fn is_open(path: &str, method: &str, credential: &str) -> bool {
     let reads = matches!(method, "GET" | "HEAD");
     match path {
         "/login" => reads || method == "POST",
-        "/login.js" => reads,
+        "/login.js" | "/login.css" => reads,
         "/api/health" => reads && credential.is_empty(),
         _ => false,
     }

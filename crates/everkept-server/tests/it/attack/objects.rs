@@ -288,7 +288,7 @@ pub fn asks(method: &str, path: &str) -> Vec<Ask> {
             | "/v1/models",
         )
         | ("POST", "/api/tokens" | "/api/login-links")
-        | ("GET", "/" | "/chat" | "/waiting" | "/ops" | "/login" | "/login.js" | "/assets/{version}/{*file}")
+        | ("GET", "/" | "/chat" | "/waiting" | "/ops" | "/login" | "/login.js" | "/login.css" | "/assets/{version}/{*file}")
         | ("GET", "/sw.js" | "/manifest.webmanifest" | "/icon.svg" | "/icon-192.png" | "/icon-512.png")
         | ("POST", "/login") => Vec::new(),
         (method, path) => panic!("{method} {path} is a new route: say here which things of an owner's it may name"),

@@ -143,6 +143,7 @@ pub const ROWS: &[Row] = &[
     read("/icon-512.png", "/icon-512.png"),
     read("/login", "/login"),
     read("/login.js", "/login.js"),
+    read("/login.css", "/login.css"),
     read("/api/openapi.json", "/api/openapi.json"),
     read("/api/health", "/api/health"),
     read("/api/agents", "/api/agents"),

@@ -125,7 +125,8 @@ async fn a6_300_hostile_texts_run_nothing_load_nothing_and_open_nothing() {
         .collect();
     let ask = json!({ "toolCall": { "toolCallId": "q", "title": PAYLOADS[0], "rawInput": { "command": PAYLOADS[72], "html": PAYLOADS[8] } }, "options": options });
     let words = json!({ "updates": updates, "ask": ask }).to_string().replace('X', asked_for);
-    let names = json!({ "input": [{ "type": "text", "text": format!("!verbatim {words}") }, { "type": "file", "name": "<img src=x onerror=alert(1)>.png", "media_type": "image/svg+xml", "data": "PHN2ZyBvbmxvYWQ9YWxlcnQoMSk+" }] });
+    will_say(data.path(), &words);
+    let names = json!({ "input": [{ "type": "text", "text": "!verbatim" }, { "type": "file", "name": "<img src=x onerror=alert(1)>.png", "media_type": "image/svg+xml", "data": "PHN2ZyBvbmxvYWQ9YWxlcnQoMSk+" }] });
     let (status, refused) = server.try_post(&format!("/api/sessions/{asks}/turns"), names).await;
     assert_eq!(status, 202, "{refused}");
     server.question().await;

@@ -30,7 +30,8 @@ async fn furnished(data: &Path) -> (Server, String, String) {
     let call = json!({ "toolCallId": "edit", "title": "Edit prices.toml", "rawInput": { "file_path": "prices.toml", "old_string": "[tiles]\nred = 3\ngrey = 4", "new_string": "[tiles]\nred = 3.5\ngrey = 4" } });
     let options = json!([{ "optionId": "once", "name": "Allow once", "kind": "allow_once" }, { "optionId": "always", "name": "Always allow", "kind": "allow_always" }, { "optionId": "no", "name": "Reject", "kind": "reject_once" }]);
     let words = json!({ "updates": [{ "sessionUpdate": "tool_call", "toolCallId": "edit", "title": "Edit prices.toml", "kind": "edit", "status": "pending", "rawInput": call["rawInput"] }], "ask": { "toolCall": call, "options": options } });
-    server.send(&deploy, &format!("!verbatim {words}")).await;
+    will_say(data, &words.to_string());
+    server.send(&deploy, "Red tiles cost more from Monday on. Change it. !verbatim").await;
     server.question().await;
     (server, roof, deploy)
 }

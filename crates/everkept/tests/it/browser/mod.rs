@@ -249,6 +249,11 @@ async fn attach(port: &str, method: &str, path: &str) -> Socket {
     }
 }
 
+/// What the scripted agent says when it is told `!verbatim`.
+fn will_say(data: &Path, words: &str) {
+    std::fs::write(data.join("scripted/verbatim.json"), words).unwrap();
+}
+
 async fn pause() {
     tokio::time::sleep(Duration::from_millis(50)).await;
 }
