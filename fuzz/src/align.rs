@@ -168,7 +168,7 @@ impl Kept {
     fn answer(&mut self, n: u64, answers: &[&str], end: TurnEnd) {
         let agent_session = AgentSessionId::new("s").expect("a name");
         let because = AgentSessionBecause::Detected;
-        self.run(Command::BeginTurn(BeginTurn { turn: turn(n), agent_session, because, given_messages: 0, model_set: None }));
+        self.run(Command::BeginTurn(BeginTurn { turn: turn(n), agent_session, because, given: Unseen::default(), model_set: None }));
         for (at, text) in answers.iter().enumerate() {
             let said = Said::Text { message: Some(at.to_string()), text: (*text).into() };
             self.run(Command::HearAgent { turn: turn(n), said: vec![said] });

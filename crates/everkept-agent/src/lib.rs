@@ -7,6 +7,9 @@ pub mod conformance;
 pub mod demo;
 mod exact;
 pub mod remote;
+mod transcript;
+
+pub use transcript::{Kept, PIECE_BYTES, Piece, SoFar, Transcripts, Whole};
 
 pub use exact::digest_of_call;
 
@@ -32,6 +35,11 @@ pub trait Agent: Send + Sync {
     /// Where it works. Directories of another machine are not looked for on this one.
     fn place(&self) -> Place {
         Place::Here
+    }
+
+    /// What it writes down of its sessions by itself; none where it does not, or where nobody knows how.
+    fn transcripts(&self) -> Option<Arc<dyn Transcripts>> {
+        None
     }
 
     /// Starts what must be started and opens an agent session. Nothing is prompted.
@@ -71,6 +79,8 @@ pub struct Abilities {
     pub report_usage: bool,
     /// Else what is opened knows nothing of what was said under its id, and is given the conversation as context.
     pub remember: bool,
+    /// Else what the agent itself writes of a session is not kept, and a session that it loses is lost.
+    pub transcript: bool,
 }
 
 /// What to open.

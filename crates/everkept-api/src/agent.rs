@@ -32,6 +32,9 @@ pub struct Abilities {
     pub set_model: bool,
     pub report_usage: bool,
     pub remember: bool,
+    /// What the agent itself writes of a session is kept, and put back where it was lost.
+    #[serde(default)]
+    pub transcript: bool,
 }
 
 /// How often an agent has failed with a model since it last worked, and whether turns are sent there.

@@ -4,9 +4,9 @@
 
 use crate::state::{MessageEntry, OpenPart, OpenTool, Slot, SlotKind, State, TurnEntry};
 use crate::{
-    AddedPart, AgentSession, AgentThread, Answer, Body, Event, HiddenTurn, MessageAdded, Question, QuestionState, Role, SessionForked,
-    SessionState, SessionUpdated, SuccessionCause, Successor, TextKind, ToolStatus, Turn, TurnEdited, TurnEnd, TurnId, TurnQueued,
-    TurnState,
+    AddedPart, AgentSession, AgentSessionKept, AgentSessionPutBack, AgentThread, Answer, Body, Event, HiddenTurn, KeptSession,
+    MessageAdded, Question, QuestionState, Role, SessionForked, SessionState, SessionUpdated, SuccessionCause, Successor, TextKind,
+    ToolStatus, Turn, TurnEdited, TurnEnd, TurnId, TurnQueued, TurnState,
 };
 use sha2::{Digest, Sha256};
 
@@ -66,6 +66,8 @@ impl State {
                     pinned.successors.push(Successor { id, cause: data.cause, turn: event.turn, at: event.at });
                 }
             }
+            Body::AgentSessionKept(data) => self.keep(event, data),
+            Body::AgentSessionPutBack(data) => self.put_back(event, data),
             Body::ContextCleared(_) => self.clear(),
             Body::TurnQueued(data) => self.queue_turn(event, data),
             Body::TurnEdited(data) => self.edit_turn(event, data),
@@ -164,6 +166,30 @@ impl State {
         }
         if let Some(compacting) = data.compacting {
             session.compacting_at = compacting.then_some(event.at);
+        }
+    }
+
+    fn keep(&mut self, event: &Event, data: &AgentSessionKept) {
+        let through = event.turn.and_then(|turn| self.turn(turn)).and_then(|entry| entry.started_seq).unwrap_or(0);
+        let ours = |kept: &KeptSession| kept.agent == data.agent && kept.agent_session == data.agent_session;
+        let at = self.kept.iter().position(ours).unwrap_or_else(|| {
+            let (agent, agent_session) = (data.agent.clone(), data.agent_session.clone());
+            self.kept.push(KeptSession { agent, agent_session, files: Vec::new(), through });
+            self.kept.len() - 1
+        });
+        let kept = &mut self.kept[at];
+        kept.through = through;
+        for file in &data.files {
+            kept.add(file);
+        }
+    }
+
+    /// What was said after the copy is not in it.
+    fn put_back(&mut self, event: &Event, data: &AgentSessionPutBack) {
+        let Some(through) = self.kept(&data.agent, &data.agent_session).map(|kept| kept.through) else { return };
+        let named = self.named_beside_the_pin(&data.agent, Some(&data.agent_session));
+        if let Some(thread) = self.threads.iter_mut().find(|thread| thread.is_of(&data.agent, event.context, named.as_ref())) {
+            thread.seen_seq = thread.seen_seq.min(through);
         }
     }
 
@@ -330,15 +356,13 @@ impl State {
         let (slot, agent) = (entry.slot, entry.turn.agent.clone());
         let explicit = entry.turn.agent_session.clone();
         self.slots[slot].context = event.context;
-        if explicit.is_some_and(|id| self.agent_session(&agent).is_some_and(|pinned| pinned.current != id)) {
-            return;
-        }
-        match self.threads.iter_mut().find(|thread| thread.agent == agent && thread.context == event.context) {
+        let named = self.named_beside_the_pin(&agent, explicit.as_ref());
+        match self.threads.iter_mut().find(|thread| thread.is_of(&agent, event.context, named.as_ref())) {
             Some(thread) => {
                 thread.seen_seq = head;
                 thread.stale = false;
             }
-            None => self.threads.push(AgentThread { agent, context: event.context, seen_seq: head, stale: false }),
+            None => self.threads.push(AgentThread { agent, context: event.context, named, seen_seq: head, stale: false }),
         }
     }
 

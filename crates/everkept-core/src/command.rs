@@ -3,9 +3,9 @@
 //! A command carries every fresh id and every outside fact that deciding it needs.
 
 use crate::{
-    AgentName, AgentRaw, AgentSessionBecause, AgentSessionId, ExpiredBecause, Json, KnownAgents, MessageId, ModelName, NewPart, Parent,
-    Payload, QuestionId, QuestionKind, QuestionOption, Resource, Role, SessionId, Thread, Timestamp, ToolStatus, TurnEnd, TurnError,
-    TurnId, Usage,
+    AgentName, AgentRaw, AgentSessionBecause, AgentSessionId, ExpiredBecause, FileKept, FilePutBack, Json, KnownAgents, MessageId,
+    ModelName, NewPart, Parent, Payload, QuestionId, QuestionKind, QuestionOption, Resource, Role, SessionId, Thread, Timestamp,
+    ToolStatus, TurnEnd, TurnError, TurnId, Unseen, Usage,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -60,6 +60,10 @@ pub enum Command {
     },
     /// The agent is ready: claim the turn.
     BeginTurn(BeginTurn),
+    /// The turn's agent session was copied.
+    KeepAgentSession(KeepAgentSession),
+    /// The turn's agent session was given back to its agent.
+    PutBackAgentSession(PutBackAgentSession),
     /// What the agent said during the turn.
     HearAgent {
         turn: TurnId,
@@ -174,8 +178,25 @@ pub struct BeginTurn {
     pub turn: TurnId,
     pub agent_session: AgentSessionId,
     pub because: AgentSessionBecause,
-    pub given_messages: u64,
+    /// What goes along, because the agent session does not hold it.
+    pub given: Unseen,
     pub model_set: Option<bool>,
+}
+
+/// What was copied of the agent session that `turn` ran on, after the turn's end.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeepAgentSession {
+    pub turn: TurnId,
+    pub agent_session: AgentSessionId,
+    pub files: Vec<FileKept>,
+}
+
+/// What an agent was given back of a session, so that `turn` can go on with it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PutBackAgentSession {
+    pub turn: TurnId,
+    pub agent_session: AgentSessionId,
+    pub files: Vec<FilePutBack>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -4,9 +4,9 @@
 //! Never: an event that says what somebody wanted. An event says what has happened.
 
 use crate::{
-    AgentBecause, AgentName, AgentSessionId, ExpiredBecause, FilePart, Json, MessageId, ModelBecause, ModelName, Parent, PartId, Payload,
-    QuestionId, QuestionKind, QuestionOption, Resource, Role, Rule, SessionId, SuccessionCause, TextDigest, TextKind, Thread, Timestamp,
-    ToolStatus, Tries, TurnEnd, TurnError, TurnId, Usage,
+    AgentBecause, AgentName, AgentSessionId, BlobRef, ExpiredBecause, FilePart, Json, MessageId, ModelBecause, ModelName, Parent, PartId,
+    Payload, QuestionId, QuestionKind, QuestionOption, Resource, Role, Rule, SessionId, SuccessionCause, TextDigest, TextKind, Thread,
+    Timestamp, ToolStatus, Tries, TurnEnd, TurnError, TurnId, Usage,
 };
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +66,8 @@ events! {
     SessionRestored = "session.restored",
     AgentSessionPinned = "agent_session.pinned",
     AgentSessionSucceeded = "agent_session.succeeded",
+    AgentSessionKept = "agent_session.kept",
+    AgentSessionPutBack = "agent_session.put_back",
     ContextCleared = "context.cleared",
     TurnQueued = "turn.queued",
     TurnEdited = "turn.edited",
@@ -92,7 +94,7 @@ events! {
 }
 
 impl Body {
-    /// Part of a running answer's flow: changes nothing that a list of sessions or turns shows.
+    /// Part of a running answer's flow, or of what stands beside it: changes nothing that a list of sessions or turns shows.
     pub fn is_flow(&self) -> bool {
         matches!(
             self,
@@ -103,6 +105,8 @@ impl Body {
                 | Body::ToolCompleted(_)
                 | Body::PlanUpdated(_)
                 | Body::AgentRaw(_)
+                | Body::AgentSessionKept(_)
+                | Body::AgentSessionPutBack(_)
         )
     }
 }
@@ -217,6 +221,38 @@ pub struct AgentSessionSucceeded {
     pub cause: SuccessionCause,
 }
 
+/// What the agent itself has written of its session is kept up to the end of the event's turn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AgentSessionKept {
+    pub agent: AgentName,
+    pub agent_session: AgentSessionId,
+    /// What was added to each of its files.
+    pub files: Vec<FileKept>,
+}
+
+/// The pieces of a file from byte `from` on; what was kept before is the file up to there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileKept {
+    /// The agent's own name for it.
+    pub file: String,
+    pub from: u64,
+    pub pieces: Vec<BlobRef>,
+}
+
+/// The agent had lost what it had written of its session, and was given what is kept of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AgentSessionPutBack {
+    pub agent: AgentName,
+    pub agent_session: AgentSessionId,
+    pub files: Vec<FilePutBack>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilePutBack {
+    pub file: String,
+    pub bytes: u64,
+}
+
 /// The event's own context is the new number.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ContextCleared {}
@@ -269,8 +305,18 @@ pub struct TurnStarted {
     pub agent_session_because: AgentSessionBecause,
     /// How many earlier messages went along, because this agent session did not hold them.
     pub given_messages: u64,
+    /// Which ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub given: Vec<GivenMessages>,
     /// Whether the agent took the turn's model, where one was asked for.
     pub model_set: Option<bool>,
+}
+
+/// Every message of the conversation, as it stood then, from `first` to `last`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenMessages {
+    pub first: MessageId,
+    pub last: MessageId,
 }
 
 /// Where a turn's agent session came from (every resolution is in the log).
@@ -463,5 +509,5 @@ pub enum AgentRaw {
     /// A text that is not JSON.
     Text(String),
     /// Bytes that are not text, or too many for an event.
-    Blob(crate::BlobRef),
+    Blob(BlobRef),
 }

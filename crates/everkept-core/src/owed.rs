@@ -37,6 +37,8 @@ pub fn effects(state: &State, event: &Event) -> Vec<Effect> {
         | Body::SessionArchived(_)
         | Body::AgentSessionPinned(_)
         | Body::AgentSessionSucceeded(_)
+        | Body::AgentSessionKept(_)
+        | Body::AgentSessionPutBack(_)
         | Body::TurnEdited(_)
         | Body::TurnStarted(_)
         | Body::TurnWaiting(_)

@@ -111,6 +111,8 @@ pub fn records(state: &State, events: &[Event]) -> Vec<Record> {
             | Body::SessionRestored(_)
             | Body::AgentSessionPinned(_)
             | Body::AgentSessionSucceeded(_)
+            | Body::AgentSessionKept(_)
+            | Body::AgentSessionPutBack(_)
             | Body::ContextCleared(_)
             | Body::TurnQueued(_)
             | Body::TurnEdited(_)

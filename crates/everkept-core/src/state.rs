@@ -3,8 +3,8 @@
 //! Never: changed by anything but `apply`, nor counted on for a number that the log has not given.
 
 use crate::{
-    AgentName, AgentSession, ForkOrigin, Json, MessageId, PartId, Question, QuestionId, QuestionState, Role, Session, SessionId,
-    SessionState, TextDigest, TextKind, Timestamp, ToolStatus, Turn, TurnId, TurnState, Usage,
+    AgentName, AgentSession, AgentSessionId, ForkOrigin, GivenMessages, Json, KeptSession, MessageId, PartId, Question, QuestionId,
+    QuestionState, Role, Session, SessionId, SessionState, TextDigest, TextKind, Timestamp, ToolStatus, Turn, TurnId, TurnState, Usage,
 };
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, VecDeque};
@@ -25,6 +25,8 @@ pub struct State {
     pub running: Option<TurnId>,
     /// What each agent knows in each context.
     pub threads: Vec<AgentThread>,
+    /// What is kept of what agents wrote of their sessions themselves.
+    pub kept: Vec<KeptSession>,
     /// For a fork: the agent sessions an agent could fork.
     pub origins: Vec<ForkOrigin>,
     /// When a revert was in force: since which event, and until which one.
@@ -90,17 +92,46 @@ impl MessageEntry {
 pub struct AgentThread {
     pub agent: AgentName,
     pub context: u32,
+    /// One that was named for single turns; none for the pinned one.
+    pub named: Option<AgentSessionId>,
     /// Turns that ended and messages recorded after this number are unknown to the agent.
     pub seen_seq: u64,
     /// A revert took back something the agent knows: its next turn begins a new agent session.
     pub stale: bool,
 }
 
+impl AgentThread {
+    pub(crate) fn is_of(&self, agent: &AgentName, context: u32, named: Option<&AgentSessionId>) -> bool {
+        self.agent == *agent && self.context == context && self.named.as_ref() == named
+    }
+}
+
 /// What an agent session does not hold yet, oldest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unseen {
     pub messages: Vec<MessageId>,
+    /// The same, as what lies together in the conversation; the first [`MAX_RUNS`] of them.
+    pub runs: Vec<GivenMessages>,
 }
+
+impl Unseen {
+    fn add(&mut self, message: MessageId, unseen: bool, goes_on: &mut bool) {
+        let went_on = std::mem::replace(goes_on, unseen);
+        if !unseen {
+            return;
+        }
+        self.messages.push(message);
+        let room = self.runs.len() < MAX_RUNS;
+        match self.runs.last_mut() {
+            Some(run) if went_on => run.last = message,
+            Some(_) | None if room => self.runs.push(GivenMessages { first: message, last: message }),
+            Some(_) | None => *goes_on = false,
+        }
+    }
+}
+
+/// More than a conversation is ever scattered into.
+pub const MAX_RUNS: usize = 256;
 
 /// One place in the conversation: a request with all its attempts, or a recorded message.
 #[derive(Debug, Clone)]
@@ -170,6 +201,7 @@ impl State {
             queue: VecDeque::new(),
             running: None,
             threads: Vec::new(),
+            kept: Vec::new(),
             origins: Vec::new(),
             reverts: Vec::new(),
             clears: Vec::new(),
@@ -274,9 +306,23 @@ impl State {
         self.session.agent_sessions.iter().find(|pinned| pinned.agent == *agent && pinned.context == context)
     }
 
+    /// What the agent's pinned session has been told.
     pub fn thread(&self, agent: &AgentName) -> Option<&AgentThread> {
-        let context = self.session.context;
-        self.threads.iter().find(|thread| thread.agent == *agent && thread.context == context)
+        self.thread_of(agent, None)
+    }
+
+    fn thread_of(&self, agent: &AgentName, named: Option<&AgentSessionId>) -> Option<&AgentThread> {
+        self.threads.iter().find(|thread| thread.is_of(agent, self.session.context, named))
+    }
+
+    /// The id, when it is another one than the agent's pinned session.
+    pub(crate) fn named_beside_the_pin(&self, agent: &AgentName, named: Option<&AgentSessionId>) -> Option<AgentSessionId> {
+        let pinned = self.agent_session(agent)?;
+        named.filter(|named| pinned.current != **named).cloned()
+    }
+
+    pub fn kept(&self, agent: &AgentName, agent_session: &AgentSessionId) -> Option<&KeptSession> {
+        self.kept.iter().find(|kept| kept.agent == *agent && kept.agent_session == *agent_session)
     }
 
     /// What must go along with `turn`'s prompt because the agent session does not hold it; everything for a fresh one.
@@ -284,37 +330,43 @@ impl State {
         let Some(entry) = self.turn(turn) else { return Unseen::default() };
         let agent = &entry.turn.agent;
         let context = self.session.context;
-        let seen = if fresh { 0 } else { self.thread(agent).map_or(0, |thread| thread.seen_seq) };
-        let mut messages = Vec::new();
+        let named = self.named_beside_the_pin(agent, entry.turn.agent_session.as_ref());
+        let thread = self.thread_of(agent, named.as_ref()).or_else(|| self.thread(agent));
+        let seen = if fresh { 0 } else { thread.map_or(0, |thread| thread.seen_seq) };
+        // What a session holds that somebody named is for them to know: it is not told of its agent's own turns.
+        let heard = |own: &TurnEntry| {
+            let began = own.started_seq.is_some_and(|started| started <= seen || named.is_some());
+            !fresh && began && own.turn.agent == *agent
+        };
+        let mut unseen = Unseen::default();
+        // Whether the message before this one was unseen as well.
+        let mut goes_on = false;
         for slot in self.visible_slots().filter(|slot| slot.context == context) {
             match &slot.kind {
                 SlotKind::Recorded(at) => {
-                    if self.messages[*at].first_seq > seen {
-                        messages.push(self.messages[*at].id);
-                    }
+                    let message = &self.messages[*at];
+                    unseen.add(message.id, message.first_seq > seen, &mut goes_on);
                 }
                 SlotKind::Turns(attempts) => {
                     let Some(&at) = attempts.last() else { continue };
                     let other = &self.turns[at];
-                    let began = other.started_seq.is_some();
-                    let told = !fresh && began && other.turn.agent == *agent;
                     // What was taken back before anybody acted on it is not for any agent to read.
-                    let taken_back = !began && other.turn.state == TurnState::Cancelled;
-                    if other.turn.id == turn || told || taken_back || other.ended_seq.is_none_or(|ended| ended <= seen) {
-                        continue;
-                    }
+                    let taken_back = other.started_seq.is_none() && other.turn.state == TurnState::Cancelled;
+                    let ended = other.ended_seq.is_some_and(|ended| ended > seen);
+                    let told = other.turn.id != turn && !heard(other) && !taken_back && ended;
                     // An attempt of its own at the same request has told it what was asked.
-                    let asked = |at: &usize| {
-                        let own = &self.turns[*at];
-                        own.started_seq.is_some() && own.turn.agent == *agent && own.turn.request_message == other.turn.request_message
-                    };
-                    let held = !fresh && attempts.iter().any(asked);
-                    messages.extend(other.turn.request_message.filter(|_| !held));
-                    messages.extend(&other.turn.response_messages);
+                    let asked = |at: &usize| heard(&self.turns[*at]) && self.turns[*at].turn.request_message == other.turn.request_message;
+                    let held = attempts.iter().any(asked);
+                    if let Some(request) = other.turn.request_message {
+                        unseen.add(request, told && !held, &mut goes_on);
+                    }
+                    for response in &other.turn.response_messages {
+                        unseen.add(*response, told, &mut goes_on);
+                    }
                 }
             }
         }
-        Unseen { messages }
+        unseen
     }
 
     pub(crate) fn visible_slots(&self) -> impl DoubleEndedIterator<Item = &Slot> {

@@ -71,6 +71,8 @@ impl Fold {
             | Body::SessionRestored(_)
             | Body::AgentSessionPinned(_)
             | Body::AgentSessionSucceeded(_)
+            | Body::AgentSessionKept(_)
+            | Body::AgentSessionPutBack(_)
             | Body::ContextCleared(_)
             | Body::TurnQueued(_)
             | Body::TurnEdited(_)

@@ -30,6 +30,12 @@ pub fn of_agent(ours: impl Iterator<Item = (OsString, OsString)>, given: &BTreeM
     ours.filter(|(name, _)| name.to_str().is_some_and(allowed)).chain(given).collect()
 }
 
+/// One variable as an agent sees it.
+pub fn variable_of_agent(name: &str, given: &BTreeMap<String, String>) -> Option<OsString> {
+    let ours = || allowed(name).then(|| std::env::var_os(name)).flatten();
+    given.get(name).map(OsString::from).or_else(ours)
+}
+
 fn allowed(name: &str) -> bool {
     NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }

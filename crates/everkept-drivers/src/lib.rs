@@ -17,6 +17,7 @@ mod process;
 mod rpc;
 mod running;
 mod setup;
+mod transcript;
 mod words;
 
 pub use hold::Holds;

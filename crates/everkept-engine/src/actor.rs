@@ -6,6 +6,7 @@ mod acts;
 mod commit;
 mod heard;
 mod hold;
+mod keep;
 mod serve;
 mod timers;
 
@@ -17,7 +18,9 @@ use crate::inner::{Inner, READ_BYTES, READ_PAGE, Seen, View};
 use crate::orders::{Answered, Keyed, NewTurn, Order};
 use bytes::{Bytes, BytesMut};
 use everkept_agent::{AgentFault, Output};
-use everkept_core::{BlobRef, CreateSession, Effect, EndTurn, FailTurn, QuestionId, Refusal, Said, SessionId, State, TurnId, owed};
+use everkept_core::{
+    BlobRef, CreateSession, Effect, EndTurn, FailTurn, PutBackAgentSession, QuestionId, Refusal, Said, SessionId, State, TurnId, owed,
+};
 use everkept_store::{EventsQuery, Problem, StoreFault};
 use futures::future::AbortHandle;
 use std::collections::BTreeMap;
@@ -47,7 +50,9 @@ pub(crate) enum Mail {
     Opened {
         turn: TurnId,
         result: Box<Result<Host, AgentFault>>,
+        put_back: Option<PutBackAgentSession>,
     },
+    Copied(keep::Copied),
     Stop,
 }
 
@@ -62,6 +67,10 @@ pub(crate) struct Actor {
     fence: Option<u64>,
     host: Option<Host>,
     opening: Option<Opening>,
+    /// What an agent was given back and the log does not say yet.
+    put_back: Option<PutBackAgentSession>,
+    /// How many copies of what agents wrote are being made.
+    copying: usize,
     /// What the agent said that is not committed yet.
     heard: Heard,
     timers: timers::Timers,
@@ -131,6 +140,8 @@ pub(crate) async fn run(
         fence: None,
         host: None,
         opening: None,
+        put_back: None,
+        copying: 0,
         heard: Heard::default(),
         timers: timers::Timers::default(),
         freed: None,
@@ -251,7 +262,8 @@ impl Actor {
                     let _ = reply.send(view);
                 }
             }
-            Mail::Opened { turn, result } => self.opened(turn, *result).await,
+            Mail::Opened { turn, result, put_back } => self.opened(turn, *result, put_back).await,
+            Mail::Copied(copied) => self.copied(copied).await,
             Mail::Stop => self.stop().await,
         }
     }
@@ -361,8 +373,12 @@ impl Actor {
 
     /// Nothing is left that only this task could do.
     fn could_leave(&self) -> bool {
-        let quiet =
-            self.woken && self.host.is_none() && self.opening.is_none() && self.heard.is_empty() && self.timers.questions.is_empty();
+        let quiet = self.woken
+            && self.host.is_none()
+            && self.opening.is_none()
+            && self.heard.is_empty()
+            && self.timers.questions.is_empty()
+            && self.copying == 0;
         quiet && self.state.as_ref().is_none_or(|state| owed(state).is_empty())
     }
 

@@ -4,8 +4,9 @@
 
 use crate::failpoint::{self, Injected};
 use crate::inner::Inner;
-use everkept_agent::{Abilities, AgentFault, AgentFaultKind, Connection, Held, Open, OpenSession, Place};
-use everkept_core::{AgentName, AgentSessionBecause, AgentSessionId, ModelName, SessionId, Turn, TurnId};
+use crate::kept;
+use everkept_agent::{Abilities, Agent, AgentFault, AgentFaultKind, Connection, Held, Open, OpenSession, Place};
+use everkept_core::{AgentName, AgentSessionBecause, AgentSessionId, KeptSession, ModelName, PutBackAgentSession, SessionId, Turn, TurnId};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -40,6 +41,8 @@ pub(crate) struct Plan {
     pub agent: AgentName,
     pub context: u32,
     pub open: OpenSession,
+    /// What is kept of the agent session to be taken up or forked.
+    pub kept: Option<KeptSession>,
     pub because: AgentSessionBecause,
     pub directory: std::path::PathBuf,
     pub model: Option<ModelName>,
@@ -63,16 +66,27 @@ impl Plan {
     }
 }
 
-/// Opens what the plan says, once there is room.
-pub(crate) async fn open(inner: Arc<Inner>, mut plan: Plan) -> Result<Host, AgentFault> {
+/// Opens what the plan says, once there is room. What the agent had lost of the session it is given back before.
+pub(crate) async fn open(inner: Arc<Inner>, plan: Plan) -> (Option<PutBackAgentSession>, Result<Host, AgentFault>) {
     let permit = permit(&inner).await;
     let Some(agent) = inner.agents.get(&plan.agent) else {
-        return Err(cannot_start(format!("starting agent {}", plan.agent), "it is not configured any more"));
+        return (None, Err(cannot_start(format!("starting agent {}", plan.agent), "it is not configured any more")));
     };
-    match agent.place() {
-        Place::Here => make_directory(&inner, &plan.directory)?,
-        Place::Elsewhere { .. } => {}
+    let made = match agent.place() {
+        Place::Here => make_directory(&inner, &plan.directory),
+        Place::Elsewhere { .. } => Ok(()),
+    };
+    if let Err(fault) = made {
+        return (None, Err(fault));
     }
+    let put_back = match agent.transcripts() {
+        Some(transcripts) => kept::put_back(&inner, &*transcripts, &plan).await,
+        None => None,
+    };
+    (put_back, open_now(&inner, &*agent, plan, permit).await)
+}
+
+async fn open_now(inner: &Inner, agent: &dyn Agent, mut plan: Plan, permit: OwnedSemaphorePermit) -> Result<Host, AgentFault> {
     loop {
         let open = Open { directory: plan.directory.clone(), session: plan.open.clone(), model: plan.model.clone() };
         let opened = match inner.runtime.reach(failpoint::Failpoint::OpenAgent, Some(plan.session)).await {

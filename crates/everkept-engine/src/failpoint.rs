@@ -59,6 +59,8 @@ places! {
     EndAgent,
     /// A turn has ended; its deltas are not packed.
     Pack,
+    /// A turn has ended; what its agent wrote of it is not copied.
+    Copy,
     /// Something was said; it is not in the full-text index.
     Index,
     /// A fork is durable with its first turn; nobody runs it.
@@ -91,6 +93,7 @@ impl Failpoint {
             | Failpoint::AnswerAgent
             | Failpoint::Deny
             | Failpoint::Pack
+            | Failpoint::Copy
             | Failpoint::Index
             | Failpoint::Stop => true,
             // The next thing done fails at a place of its own.

@@ -13,6 +13,7 @@ mod failure;
 mod handle;
 mod hub;
 mod inner;
+mod kept;
 mod known_tokens;
 mod orders;
 mod reads;

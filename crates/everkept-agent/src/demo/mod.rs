@@ -71,7 +71,16 @@ impl DemoAgent {
 
 impl Agent for DemoAgent {
     fn abilities(&self) -> Abilities {
-        Abilities { resume: true, fork: true, cancel: true, ask_permission: true, set_model: true, report_usage: true, remember: true }
+        Abilities {
+            resume: true,
+            fork: true,
+            cancel: true,
+            ask_permission: true,
+            set_model: true,
+            report_usage: true,
+            remember: true,
+            transcript: false,
+        }
     }
 
     fn open(&self, open: Open) -> BoxFuture<Result<Opened, AgentFault>> {

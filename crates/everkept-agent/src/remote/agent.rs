@@ -34,8 +34,16 @@ pub struct RemoteAgent {
 impl RemoteAgent {
     pub fn new(name: AgentName, private: PathBuf, ids: ProcessIds) -> Self {
         // Only an agent that can is asked to; what this one can do is known when its relay comes.
-        let hoped =
-            Abilities { resume: true, fork: true, cancel: true, ask_permission: true, set_model: true, report_usage: true, remember: true };
+        let hoped = Abilities {
+            resume: true,
+            fork: true,
+            cancel: true,
+            ask_permission: true,
+            set_model: true,
+            report_usage: true,
+            remember: true,
+            transcript: false,
+        };
         Self { book: Arc::new(Book::new(name, hoped)), private, ids }
     }
 

@@ -32,15 +32,15 @@ pub(super) fn model(text: String) -> Result<ModelName, Broken> {
 
 impl From<Abilities> for Capabilities {
     fn from(can: Abilities) -> Self {
-        let Abilities { resume, fork, cancel, ask_permission, set_model, report_usage, remember } = can;
-        Capabilities { resume, fork, cancel, ask_permission, set_model, report_usage, remember }
+        let Abilities { resume, fork, cancel, ask_permission, set_model, report_usage, remember, transcript } = can;
+        Capabilities { resume, fork, cancel, ask_permission, set_model, report_usage, remember, transcript }
     }
 }
 
 impl From<Capabilities> for Abilities {
     fn from(can: Capabilities) -> Self {
-        let Capabilities { resume, fork, cancel, ask_permission, set_model, report_usage, remember } = can;
-        Abilities { resume, fork, cancel, ask_permission, set_model, report_usage, remember }
+        let Capabilities { resume, fork, cancel, ask_permission, set_model, report_usage, remember, transcript } = can;
+        Abilities { resume, fork, cancel, ask_permission, set_model, report_usage, remember, transcript }
     }
 }
 

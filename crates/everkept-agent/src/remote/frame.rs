@@ -77,6 +77,8 @@ pub struct Capabilities {
     pub set_model: bool,
     pub report_usage: bool,
     pub remember: bool,
+    #[serde(default)]
+    pub transcript: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -132,8 +132,16 @@ fn the_other_answers() {
         expires_at: None,
         revoked_at: None,
     };
-    let abilities =
-        Abilities { resume: true, fork: false, cancel: true, ask_permission: true, set_model: false, report_usage: true, remember: true };
+    let abilities = Abilities {
+        resume: true,
+        fork: false,
+        cancel: true,
+        ask_permission: true,
+        set_model: false,
+        report_usage: true,
+        remember: true,
+        transcript: false,
+    };
     let lines = [
         wire(&List { items: vec![1, 2], next_cursor: Some("c".into()), has_more: true, total: Some(9) }),
         wire(&List::<u8>::whole(vec![])),
@@ -148,7 +156,7 @@ fn the_other_answers() {
     insta::assert_snapshot!(lines.join("\n"), @r#"
     {"items":[1,2],"next_cursor":"c","has_more":true,"total":9}
     {"items":[],"next_cursor":null,"has_more":false}
-    {"name":"demo","default":true,"model":null,"abilities":{"resume":true,"fork":false,"cancel":true,"ask_permission":true,"set_model":false,"report_usage":true,"remember":true},"remote":true,"connected":false}
+    {"name":"demo","default":true,"model":null,"abilities":{"resume":true,"fork":false,"cancel":true,"ask_permission":true,"set_model":false,"report_usage":true,"remember":true,"transcript":false},"remote":true,"connected":false}
     {"token":{"id":"tok_1","kind":"resource","name":"ada","created_at":"1970-01-01T00:00:00Z","expires_at":null,"revoked_at":null},"secret":"s"}
     {"context":2}
     {"session":"ses_1","messages":["msg_1"],"seq":4}

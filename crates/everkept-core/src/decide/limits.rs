@@ -123,6 +123,8 @@ pub(super) fn check_heard(events: &[Event]) -> Result<(), Refusal> {
             | Body::TurnWaiting(_)
             | Body::AgentSessionPinned(_)
             | Body::AgentSessionSucceeded(_)
+            | Body::AgentSessionKept(_)
+            | Body::AgentSessionPutBack(_)
             | Body::SessionCreated(_)
             | Body::SessionForked(_)
             | Body::SessionReverted(_)

@@ -5,6 +5,7 @@
 mod answer;
 mod fail;
 mod hear;
+mod keep;
 mod letter;
 mod lifecycle;
 mod limits;
@@ -40,6 +41,8 @@ pub fn decide(state: &State, command: Command, now: Timestamp) -> Result<Vec<Eve
         Command::AnswerQuestion(command) => answer::answer(log, command),
         Command::ExpireQuestion { question, because } => answer::expire(log, question, because),
         Command::BeginTurn(command) => turn::begin(log, command),
+        Command::KeepAgentSession(command) => keep::keep(log, command),
+        Command::PutBackAgentSession(command) => keep::put_back(log, command),
         Command::HearAgent { turn, said } => hear::hear(log, turn, said),
         Command::EndTurn(command) => turn::end(log, command),
         Command::FailTurn(command) => fail::fail(log, command),

@@ -240,7 +240,8 @@ pub(super) fn begin(mut log: Log<'_>, command: BeginTurn) -> Result<Vec<Event>, 
         TurnStarted {
             agent_session: command.agent_session,
             agent_session_because: command.because,
-            given_messages: command.given_messages,
+            given_messages: command.given.messages.len() as u64,
+            given: command.given.runs,
             model_set: command.model_set,
         },
     );

@@ -145,6 +145,7 @@ fn a_turn_that_never_began_is_reverted_without_a_new_agent_session() {
         agent_session: agent_session("demo-1"),
         agent_session_because: AgentSessionBecause::Detected,
         given_messages: 0,
+        given: Vec::new(),
         model_set: None,
     };
     check(&world, begin(3), Ok(vec![(Some(turn(3)), started.into())]));

@@ -51,6 +51,18 @@ fn samples() -> Vec<Body> {
         SessionRestored {}.into(),
         AgentSessionPinned { agent: agent("demo"), agent_session: agent_session("s"), because: PinnedBecause::Detected }.into(),
         AgentSessionSucceeded { agent: agent("demo"), agent_session: agent_session("s"), cause: SuccessionCause::Agent }.into(),
+        AgentSessionKept {
+            agent: agent("demo"),
+            agent_session: agent_session("s"),
+            files: vec![FileKept { file: "s.jsonl".into(), from: 0, pieces: vec![blob] }],
+        }
+        .into(),
+        AgentSessionPutBack {
+            agent: agent("demo"),
+            agent_session: agent_session("s"),
+            files: vec![FilePutBack { file: "s.jsonl".into(), bytes: 70_000 }],
+        }
+        .into(),
         ContextCleared {}.into(),
         TurnQueued {
             request_message: Some(message(1)),
@@ -77,6 +89,7 @@ fn samples() -> Vec<Body> {
             agent_session: agent_session("s"),
             agent_session_because: AgentSessionBecause::Inherited,
             given_messages: 3,
+            given: vec![GivenMessages { first: message(1), last: message(3) }],
             model_set: Some(false),
         }
         .into(),
@@ -177,11 +190,13 @@ fn the_shape_of_every_kind_stays_as_it_is() {
     session.restored {}
     agent_session.pinned {"agent":"demo","agent_session":"s","because":"detected"}
     agent_session.succeeded {"agent":"demo","agent_session":"s","cause":"agent"}
+    agent_session.kept {"agent":"demo","agent_session":"s","files":[{"file":"s.jsonl","from":0,"pieces":[{"id":"fa2c8cc4f28176bbeed4b736df569a34c79cd3723e9ec42f9674b4d46ac6b8b8","bytes":70000}]}]}
+    agent_session.put_back {"agent":"demo","agent_session":"s","files":[{"file":"s.jsonl","bytes":70000}]}
     context.cleared {}
     turn.queued {"request_message":"msg_00000000000000030000000000000001","agent":"demo","agent_because":"session_agent_gone","model":"a/b","model_because":"last_used","attempt":2,"continues":"trn_00000000000000020000000000000001","agent_session":"s","tries":{"opening":0,"prompts":1,"fallbacks":2,"not_before":"2023-11-14T22:13:20.5Z"}}
     turn.edited {"request_message":"msg_00000000000000030000000000000001","agent":"demo","agent_because":"input","model":null,"model_because":"unset"}
     turn.delayed {"tries":2,"until":"2023-11-14T22:13:20.5Z","error":{"code":"c","message":"m","may_have_happened":false}}
-    turn.started {"agent_session":"s","agent_session_because":"inherited","given_messages":3,"model_set":false}
+    turn.started {"agent_session":"s","agent_session_because":"inherited","given_messages":3,"given":[{"first":"msg_00000000000000030000000000000001","last":"msg_00000000000000030000000000000003"}],"model_set":false}
     turn.waiting {"question":"qst_00000000000000040000000000000001"}
     turn.cancelling {}
     turn.retried {"by":"trn_00000000000000020000000000000002","cause":"redo"}
@@ -408,6 +423,19 @@ fn kind(kind: &str) -> BoxedStrategy<Body> {
                 .prop_map(|(agent, agent_session, cause)| AgentSessionSucceeded { agent, agent_session, cause }.into())
                 .boxed()
         }
+        "agent_session.kept" => {
+            let file = (some_text(), any::<u64>(), prop::collection::vec(some_blob(), 0..3));
+            let file = file.prop_map(|(file, from, pieces)| FileKept { file, from, pieces });
+            (agents(), agent_sessions(), prop::collection::vec(file, 0..3))
+                .prop_map(|(agent, agent_session, files)| AgentSessionKept { agent, agent_session, files }.into())
+                .boxed()
+        }
+        "agent_session.put_back" => {
+            let file = (some_text(), any::<u64>()).prop_map(|(file, bytes)| FilePutBack { file, bytes });
+            (agents(), agent_sessions(), prop::collection::vec(file, 0..3))
+                .prop_map(|(agent, agent_session, files)| AgentSessionPutBack { agent, agent_session, files }.into())
+                .boxed()
+        }
         "context.cleared" => Just(ContextCleared {}.into()).boxed(),
         "turn.queued" => {
             let who = (agents(), because(), maybe(models()), chosen());
@@ -450,9 +478,11 @@ fn kind(kind: &str) -> BoxedStrategy<Body> {
                 AgentSessionBecause::Forked,
                 AgentSessionBecause::Reverted,
             ]);
-            (agent_sessions(), because, any::<u64>(), maybe(any::<bool>()))
-                .prop_map(|(agent_session, agent_session_because, given_messages, model_set)| {
-                    TurnStarted { agent_session, agent_session_because, given_messages, model_set }.into()
+            let run = (some_uuid(), some_uuid());
+            let run = run.prop_map(|(first, last)| GivenMessages { first: MessageId(first), last: MessageId(last) });
+            (agent_sessions(), because, any::<u64>(), prop::collection::vec(run, 0..3), maybe(any::<bool>()))
+                .prop_map(|(agent_session, agent_session_because, given_messages, given, model_set)| {
+                    TurnStarted { agent_session, agent_session_because, given_messages, given, model_set }.into()
                 })
                 .boxed()
         }

@@ -7,6 +7,7 @@ mod events;
 mod fail;
 mod hear;
 mod intake;
+mod kept;
 mod limits;
 mod machine;
 mod queue;

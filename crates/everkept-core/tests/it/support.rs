@@ -183,7 +183,7 @@ pub fn record(n: u64, role: Role, said: &str) -> Command {
 
 pub fn began(n: u64, agent_session_id: &str, because: AgentSessionBecause) -> Command {
     let agent_session = agent_session(agent_session_id);
-    Command::BeginTurn(BeginTurn { turn: turn(n), agent_session, because, given_messages: 0, model_set: None })
+    Command::BeginTurn(BeginTurn { turn: turn(n), agent_session, because, given: Unseen::default(), model_set: None })
 }
 
 pub fn begin(n: u64) -> Command {

@@ -35,8 +35,16 @@ pub struct AcpAgent {
 impl AcpAgent {
     /// The protocol has words for servers and for nothing else that an agent could be set up with.
     pub fn new(program: Program, servers: BTreeMap<String, McpServer>) -> Self {
-        let hoped =
-            Abilities { resume: true, fork: true, cancel: true, ask_permission: true, set_model: true, report_usage: true, remember: true };
+        let hoped = Abilities {
+            resume: true,
+            fork: true,
+            cancel: true,
+            ask_permission: true,
+            set_model: true,
+            report_usage: true,
+            remember: true,
+            transcript: false,
+        };
         Self { program: Arc::new(program), servers: Arc::new(servers), abilities: Arc::new(Mutex::new(hoped)) }
     }
 }

@@ -184,7 +184,16 @@ impl Introduced {
 
     fn abilities(&self, set_model: bool) -> Abilities {
         let resume = self.resume || self.load;
-        Abilities { resume, fork: self.fork, cancel: true, ask_permission: true, set_model, report_usage: true, remember: true }
+        Abilities {
+            resume,
+            fork: self.fork,
+            cancel: true,
+            ask_permission: true,
+            set_model,
+            report_usage: true,
+            remember: true,
+            transcript: false,
+        }
     }
 }
 

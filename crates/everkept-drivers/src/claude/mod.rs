@@ -8,37 +8,58 @@ mod connection;
 mod convert;
 mod opening;
 mod speech;
+mod transcript;
 mod wire;
 
 use crate::{
     Setup,
+    environment::variable_of_agent,
     process::{Process, Program, open_in_time},
     running::left_of,
+    transcript::Shelved,
 };
 use connection::Dialogue;
-use everkept_agent::{Abilities, Agent, AgentFault, AgentFaultKind, BoxFuture, Left, Open, Opened};
+use everkept_agent::{Abilities, Agent, AgentFault, AgentFaultKind, BoxFuture, Left, Open, Opened, Transcripts};
 use everkept_core::TurnId;
 use opening::{Opening, Start};
 use std::sync::Arc;
+use transcript::Projects;
 
-const ABILITIES: Abilities =
-    Abilities { resume: true, fork: true, cancel: true, ask_permission: true, set_model: true, report_usage: true, remember: true };
+const ABILITIES: Abilities = Abilities {
+    resume: true,
+    fork: true,
+    cancel: true,
+    ask_permission: true,
+    set_model: true,
+    report_usage: true,
+    remember: true,
+    transcript: true,
+};
 
 pub struct ClaudeAgent {
     program: Arc<Program>,
     setup: Arc<Setup>,
+    shelved: Option<Arc<Shelved<Projects>>>,
 }
 
 impl ClaudeAgent {
     /// The program's command is what is called without arguments of ours, `claude` in most places.
-    pub fn new(program: Program, setup: Setup) -> Self {
-        Self { program: Arc::new(program), setup: Arc::new(setup) }
+    pub fn new(mut program: Program, setup: Setup) -> Self {
+        // What a turn said is in its file by the turn's end.
+        program.env.entry("CLAUDE_CODE_EAGER_FLUSH".into()).or_insert_with(|| "1".into());
+        let shelf = Projects::of(|name| variable_of_agent(name, &program.env));
+        let shelved = shelf.map(|shelf| Arc::new(Shelved::new(&program.name, shelf)));
+        Self { program: Arc::new(program), setup: Arc::new(setup), shelved }
     }
 }
 
 impl Agent for ClaudeAgent {
     fn abilities(&self) -> Abilities {
-        ABILITIES
+        Abilities { transcript: self.shelved.is_some(), ..ABILITIES }
+    }
+
+    fn transcripts(&self) -> Option<Arc<dyn Transcripts>> {
+        self.shelved.clone().map(|shelved| shelved as Arc<dyn Transcripts>)
     }
 
     fn open(&self, open: Open) -> BoxFuture<Result<Opened, AgentFault>> {

@@ -9,39 +9,58 @@ mod connection;
 mod convert;
 mod opening;
 mod question;
+mod transcript;
 
 use crate::{
     Setup,
+    environment::variable_of_agent,
     process::{Process, Program, open_in_time},
     rpc::Writer,
     running::left_of,
+    transcript::Shelved,
 };
 use connection::Dialogue;
-use everkept_agent::{Abilities, Agent, AgentFault, BoxFuture, Left, Open, Opened};
+use everkept_agent::{Abilities, Agent, AgentFault, BoxFuture, Left, Open, Opened, Transcripts};
 use everkept_core::TurnId;
 use opening::Opening;
 use std::sync::Arc;
+use transcript::Rollouts;
 
 /// Codex leaves the version out.
 const RPC: Writer = Writer::WITHOUT_VERSION;
 
-const ABILITIES: Abilities =
-    Abilities { resume: true, fork: true, cancel: true, ask_permission: true, set_model: true, report_usage: true, remember: true };
+const ABILITIES: Abilities = Abilities {
+    resume: true,
+    fork: true,
+    cancel: true,
+    ask_permission: true,
+    set_model: true,
+    report_usage: true,
+    remember: true,
+    transcript: true,
+};
 
 pub struct CodexAgent {
     program: Arc<Program>,
     setup: Arc<Setup>,
+    shelved: Option<Arc<Shelved<Rollouts>>>,
 }
 
 impl CodexAgent {
     pub fn new(program: Program, setup: Setup) -> Self {
-        Self { program: Arc::new(program), setup: Arc::new(setup) }
+        let shelf = Rollouts::of(|name| variable_of_agent(name, &program.env));
+        let shelved = shelf.map(|shelf| Arc::new(Shelved::new(&program.name, shelf)));
+        Self { program: Arc::new(program), setup: Arc::new(setup), shelved }
     }
 }
 
 impl Agent for CodexAgent {
     fn abilities(&self) -> Abilities {
-        ABILITIES
+        Abilities { transcript: self.shelved.is_some(), ..ABILITIES }
+    }
+
+    fn transcripts(&self) -> Option<Arc<dyn Transcripts>> {
+        self.shelved.clone().map(|shelved| shelved as Arc<dyn Transcripts>)
     }
 
     fn open(&self, open: Open) -> BoxFuture<Result<Opened, AgentFault>> {

@@ -74,7 +74,16 @@ impl ModelAgent {
 
 impl Agent for ModelAgent {
     fn abilities(&self) -> Abilities {
-        Abilities { resume: true, fork: true, cancel: true, ask_permission: false, set_model: true, report_usage: true, remember: false }
+        Abilities {
+            resume: true,
+            fork: true,
+            cancel: true,
+            ask_permission: false,
+            set_model: true,
+            report_usage: true,
+            remember: false,
+            transcript: false,
+        }
     }
 
     fn open(&self, open: Open) -> BoxFuture<Result<Opened, AgentFault>> {

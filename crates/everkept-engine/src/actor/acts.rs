@@ -9,8 +9,8 @@ use crate::failpoint::{Failpoint, Injected, no_space};
 use crate::orders::Reply;
 use everkept_agent::{AgentFault, AgentFaultKind, Connection, Hold, OpenSession, Order as AgentOrder, Prompt, PromptPart};
 use everkept_core::{
-    AgentSessionBecause, BeginTurn, BlobRef, Command, Effect, EndTurn, FailTurn, MessageId, MessageRecord, Part, QuestionId,
-    REASON_BREAKER_OPEN, REASON_CANCELLED, REASON_START_FAILED, Refusal, State, TurnEnd, TurnError, TurnFailure, TurnId,
+    AgentSessionBecause, BeginTurn, BlobRef, Command, Effect, EndTurn, FailTurn, MessageId, MessageRecord, Part, PutBackAgentSession,
+    QuestionId, REASON_BREAKER_OPEN, REASON_CANCELLED, REASON_START_FAILED, Refusal, State, TurnEnd, TurnError, TurnFailure, TurnId,
 };
 use everkept_store::{EventsQuery, Problem, StoreFault};
 use futures::{FutureExt, future::abortable};
@@ -101,11 +101,11 @@ impl Actor {
         self.opening = Some(Opening { turn, abort });
         let Some(myself) = self.myself.upgrade() else { return };
         self.inner.runtime.spawner.spawn(Box::pin(async move {
-            if let Ok(result) = open.await {
+            if let Ok(opened) = open.await {
                 // Without a word of it the turn would wait for ever.
-                let result = result.unwrap_or(Err(broken));
+                let (put_back, result) = opened.unwrap_or((None, Err(broken)));
                 // A session that has gone away drops the agent with the letter.
-                let _ = myself.send(Mail::Opened { turn, result: Box::new(result) }).await;
+                let _ = myself.send(Mail::Opened { turn, result: Box::new(result), put_back }).await;
             }
         }));
     }
@@ -144,9 +144,14 @@ impl Actor {
                 Some(_) | None => (OpenSession::New, AgentSessionBecause::Detected),
             },
         };
+        let kept = match &open {
+            OpenSession::Resume(id) | OpenSession::Fork(id) => state.kept(&agent, id).cloned(),
+            OpenSession::New => None,
+        };
         Ok(Some(Plan {
             session: self.id,
             turn,
+            kept,
             agent,
             context: state.session.context,
             open,
@@ -169,7 +174,8 @@ impl Actor {
         Ok(self.inner.check(self.inner.store.events(query).await)?.is_empty())
     }
 
-    pub(super) async fn opened(&mut self, turn: TurnId, result: Result<Host, AgentFault>) {
+    pub(super) async fn opened(&mut self, turn: TurnId, result: Result<Host, AgentFault>, put_back: Option<PutBackAgentSession>) {
+        self.put_back = put_back.or(self.put_back.take());
         if self.opening.as_ref().is_none_or(|opening| opening.turn != turn) {
             return;
         }
@@ -188,6 +194,7 @@ impl Actor {
                     | AgentFaultKind::Refused
                     | AgentFaultKind::TimedOut => REASON_START_FAILED,
                 };
+                self.note_put_back_in_vain().await;
                 let error = TurnError { code: code.into(), message: label(&fault.to_string()), may_have_happened: false };
                 let failure = TurnFailure::Opening { error, again: fault.retryable, not_before: None };
                 self.heard = Heard { end: Some(self.failed(turn, failure)), ..Heard::default() };
@@ -228,21 +235,16 @@ impl Actor {
 
     async fn claim(&mut self, turn: TurnId) -> Result<(), Failure> {
         self.load().await?;
+        self.note_put_back().await?;
         let state = self.state()?;
         let entry = state.turn(turn).ok_or(Refusal::TurnNotFound)?.clone();
         let fresh = self.host.as_ref().is_some_and(|host| host.fresh);
-        let unseen = state.unseen(turn, fresh).messages;
-        let history = self.messages(&unseen).await?;
+        let given = state.unseen(turn, fresh);
+        let history = self.messages(&given.messages).await?;
         let parts = self.prompt_parts(&entry).await?;
         let model_set = self.set_model(&entry).await;
         let Some(host) = &mut self.host else { return Err(Refusal::TurnNotQueued(turn).into()) };
-        let command = BeginTurn {
-            turn,
-            agent_session: host.agent_session.clone(),
-            because: host.because,
-            given_messages: history.len() as u64,
-            model_set,
-        };
+        let command = BeginTurn { turn, agent_session: host.agent_session.clone(), because: host.because, given, model_set };
         let raw = self.heard.take_raw(self.id, turn);
         let between = raw.as_ref().map(|raw| raw.bytes.clone());
         let kept = between.as_ref().map_or(0, |bytes| bytes.len() as u64);

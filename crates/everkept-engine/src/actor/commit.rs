@@ -224,6 +224,9 @@ impl Actor {
                     _ = host.connection.orders.try_send(AgentOrder::Hold(Hold::Over));
                 }
                 self.pack(event);
+                if let Some(turn) = event.turn {
+                    self.copy(turn);
+                }
             }
             _ => {}
         }

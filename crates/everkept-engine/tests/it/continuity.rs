@@ -97,7 +97,7 @@ async fn oc_08_oc_10_an_explicit_agent_session_wins_for_its_turn_and_never_repla
     let turn = world.ended(turn.id).await;
     assert_eq!(world.answer(&turn).await, "reply 2 to: two", "it ran on the named one, which had seen one prompt");
     let (_, answer) = world.ask(session, "three").await;
-    assert_eq!(answer, "reply 2 to: three", "the next runs on the pinned one again");
+    assert_eq!(answer, "reply 3 to: three", "the next runs on the pinned one again, which is told what was said elsewhere");
     let pinned = &world.held(session).await.agent_sessions[0];
     assert_eq!((pinned.first.as_str(), pinned.current.as_str()), ("demo-2", "demo-2"));
     let listed: Vec<_> = pinned.successors.iter().map(|it| (it.id.clone(), it.cause, it.turn)).collect();
@@ -116,7 +116,7 @@ async fn an_id_that_is_named_twice_stays_the_turns_own() {
         assert_eq!(world.ended(turn.id).await.state, TurnState::Completed);
     }
     let (_, answer) = world.ask(session, "four").await;
-    assert_eq!(answer, "reply 2 to: four", "back on the pinned one");
+    assert_eq!(answer, "reply 4 to: four", "back on the pinned one, which is told of both");
     let pinned = &world.held(session).await.agent_sessions[0];
     assert_eq!((pinned.first.as_str(), pinned.current.as_str()), ("demo-2", "demo-2"));
     assert!(pinned.successors.iter().all(|it| it.cause == SuccessionCause::Explicit), "{pinned:?}");

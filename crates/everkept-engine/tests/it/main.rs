@@ -7,6 +7,7 @@ mod continuity;
 mod failpoints;
 mod fleet;
 mod intake;
+mod kept;
 mod odd;
 mod power;
 mod resilience;

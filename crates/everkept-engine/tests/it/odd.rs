@@ -18,7 +18,16 @@ struct Asker(Said);
 
 impl Agent for Asker {
     fn abilities(&self) -> Abilities {
-        Abilities { resume: true, fork: false, cancel: true, ask_permission: true, set_model: false, report_usage: false, remember: true }
+        Abilities {
+            resume: true,
+            fork: false,
+            cancel: true,
+            ask_permission: true,
+            set_model: false,
+            report_usage: false,
+            remember: true,
+            transcript: false,
+        }
     }
 
     fn open(&self, _: Open) -> BoxFuture<Result<Opened, AgentFault>> {

@@ -250,7 +250,16 @@ struct Chatterbox;
 
 impl Agent for Chatterbox {
     fn abilities(&self) -> Abilities {
-        Abilities { resume: false, fork: false, cancel: true, ask_permission: false, set_model: false, report_usage: false, remember: true }
+        Abilities {
+            resume: false,
+            fork: false,
+            cancel: true,
+            ask_permission: false,
+            set_model: false,
+            report_usage: false,
+            remember: true,
+            transcript: false,
+        }
     }
 
     fn open(&self, _: Open) -> BoxFuture<Result<Opened, AgentFault>> {

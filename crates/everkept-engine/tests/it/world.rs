@@ -245,6 +245,10 @@ impl Agent for Watched {
         self.agent.abilities()
     }
 
+    fn transcripts(&self) -> Option<Arc<dyn everkept_agent::Transcripts>> {
+        self.agent.transcripts()
+    }
+
     fn open(&self, open: everkept_agent::Open) -> everkept_agent::BoxFuture<Result<everkept_agent::Opened, everkept_agent::AgentFault>> {
         self.opened.lock().unwrap().push(open.session.clone());
         self.agent.open(open)

@@ -90,6 +90,7 @@ pub(super) fn agent_card(card: AgentCard) -> api::Agent {
             set_model: can.set_model,
             report_usage: can.report_usage,
             remember: can.remember,
+            transcript: can.transcript,
         },
         remote: card.remote,
         connected: card.connected,

@@ -7,7 +7,7 @@ use crate::{Commit, CommitFault, EventsQuery, LogWrite, Store, StoredEvent, enco
 use everkept_core::{
     AgentName, AgentSessionBecause, AgentSessionId, BeginTurn, BlobRef, Command, CreateSession, Cut, EndTurn, Event, Fork, IfBusy,
     KnownAgent, KnownAgents, MessageId, NewPart, QuestionId, Refusal, Resource, Said, SessionId, State, SubmitTurn, Thread, Timestamp,
-    TurnEnd, TurnId, decide, digest_of, fork, records,
+    TurnEnd, TurnId, Unseen, decide, digest_of, fork, records,
 };
 use std::collections::BTreeMap;
 
@@ -170,7 +170,7 @@ impl<'a> Hand<'a> {
     pub async fn begin(&mut self, session: SessionId, turn: TurnId) {
         let agent_session = AgentSessionId::new(format!("agent-of-{session}")).expect("the names used here are allowed");
         let because = AgentSessionBecause::Detected;
-        self.act(session, Command::BeginTurn(BeginTurn { turn, agent_session, because, given_messages: 0, model_set: None })).await;
+        self.act(session, Command::BeginTurn(BeginTurn { turn, agent_session, because, given: Unseen::default(), model_set: None })).await;
     }
 
     pub async fn say(&mut self, session: SessionId, turn: TurnId, text: &str) {

@@ -9,7 +9,7 @@ use crate::{EventsQuery, MemoryStore, PlaceQuery, QuestionsQuery, SessionsQuery,
 use everkept_core::{
     AgainTurn, AnswerQuestion, Asked, Command, EndTurn, ExpiredBecause, IfBusy, Json, MessageId, ModelName, NewMessage, NewPart,
     OptionKind, Payload, QuestionKind, QuestionOption, QuestionState, Record, Role, Said, SessionId, SubmitTurn, ToolStatus, TurnEnd,
-    TurnId, UpdateSession, Usage, digest_of,
+    TurnId, Unseen, UpdateSession, Usage, digest_of,
 };
 
 /// How many commands one script gives, and how many scripts there are.
@@ -167,7 +167,7 @@ fn command(hand: &mut Hand<'_>, dice: &mut Dice, session: SessionId, roll: usize
                 turn,
                 agent_session: everkept_core::AgentSessionId::new(format!("as {}", dice.roll(3))).ok()?,
                 because: everkept_core::AgentSessionBecause::Detected,
-                given_messages: 0,
+                given: Unseen::default(),
                 model_set: None,
             })
         }

@@ -30,7 +30,7 @@ pub async fn run(data: DataDir, listing: Listing) -> anyhow::Result<ExitCode> {
 }
 
 fn abilities(abilities: Abilities) -> String {
-    let Abilities { resume, fork, cancel, ask_permission, set_model, report_usage, remember } = abilities;
+    let Abilities { resume, fork, cancel, ask_permission, set_model, report_usage, remember, transcript } = abilities;
     let all = [
         (resume, "resume"),
         (fork, "fork"),
@@ -39,6 +39,7 @@ fn abilities(abilities: Abilities) -> String {
         (set_model, "model"),
         (report_usage, "usage"),
         (remember, "memory"),
+        (transcript, "transcript"),
     ];
     all.into_iter().filter(|(can, _)| *can).map(|(_, word)| word).collect::<Vec<_>>().join(" ")
 }

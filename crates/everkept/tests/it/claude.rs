@@ -1,6 +1,6 @@
 //! The real Claude Code behind the real server.
 
-use crate::real::{World, survives_kill_9_on_one_agent_session};
+use crate::real::{Real, World, survives_kill_9_on_one_agent_session};
 use crate::vendor::{self, Vendor, files};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,6 +34,11 @@ fn sessions(world: &World) -> BTreeSet<String> {
 
 fn world() -> World {
     let world = World::new();
+    world.configure(&[("real", claude(&world))]);
+    world
+}
+
+pub fn claude(world: &World) -> Real {
     let mut env: BTreeMap<String, String> =
         ["DISABLE_AUTOUPDATER", "DISABLE_TELEMETRY", "DISABLE_ERROR_REPORTING", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"]
             .map(|name| (name.to_owned(), "1".to_owned()))
@@ -41,6 +46,5 @@ fn world() -> World {
     env.insert("ANTHROPIC_BASE_URL".into(), world.url.clone());
     env.insert("ANTHROPIC_API_KEY".into(), "none".into());
     env.insert("ANTHROPIC_MODEL".into(), "claude-fake".into());
-    world.configure("claude-code", "claude", &[], env);
-    world
+    Real { protocol: "claude-code", program: "claude", args: &[], env }
 }

@@ -1,6 +1,6 @@
 //! The real Codex behind the real server.
 
-use crate::real::{World, survives_kill_9_on_one_agent_session};
+use crate::real::{Real, World, survives_kill_9_on_one_agent_session};
 use crate::vendor::{self, Vendor, files};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,6 +30,11 @@ fn sessions(world: &World) -> BTreeSet<String> {
 
 fn world() -> World {
     let world = World::new();
+    world.configure(&[("real", codex(&world))]);
+    world
+}
+
+pub fn codex(world: &World) -> Real {
     let config = format!(
         r#"
         model = "fake"
@@ -51,6 +56,5 @@ fn world() -> World {
     std::fs::create_dir(&home).unwrap();
     std::fs::write(home.join("config.toml"), config).unwrap();
     let env = BTreeMap::from([("CODEX_HOME".to_owned(), home.display().to_string()), ("FAKE_KEY".to_owned(), "none".to_owned())]);
-    world.configure("codex", "codex", &["app-server"], env);
-    world
+    Real { protocol: "codex", program: "codex", args: &["app-server"], env }
 }

@@ -24,5 +24,6 @@ mod relay;
 mod requirements;
 mod resilience;
 mod strangers;
+mod transcripts;
 mod usage;
 mod vendor;

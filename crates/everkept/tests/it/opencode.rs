@@ -1,6 +1,6 @@
 //! The real opencode behind the real server.
 
-use crate::real::{World, survives_kill_9_on_one_agent_session};
+use crate::real::{Real, World, survives_kill_9_on_one_agent_session};
 use crate::vendor::{self, Vendor};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +42,11 @@ fn sessions(world: &World) -> BTreeSet<String> {
 
 fn world() -> World {
     let world = World::new();
+    world.configure(&[("real", opencode(&world))]);
+    world
+}
+
+pub fn opencode(world: &World) -> Real {
     let config = json!({
         "autoupdate": false,
         "share": "disabled",
@@ -65,6 +70,5 @@ fn world() -> World {
         env.insert(format!("XDG_{name}_HOME"), format!("{home}/{name}"));
     }
     env.insert("OPENCODE_CONFIG".into(), world.path("opencode.json").display().to_string());
-    world.configure("acp", "opencode", &["acp"], env);
-    world
+    Real { protocol: "acp", program: "opencode", args: &["acp"], env }
 }

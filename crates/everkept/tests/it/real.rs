@@ -21,6 +21,14 @@ pub struct World {
     pub url: String,
 }
 
+/// How one of the real agents is run.
+pub struct Real {
+    pub protocol: &'static str,
+    pub program: &'static str,
+    pub args: &'static [&'static str],
+    pub env: BTreeMap<String, String>,
+}
+
 impl Drop for World {
     fn drop(&mut self) {
         let _ = self.model.kill();
@@ -43,16 +51,17 @@ impl World {
         world
     }
 
-    /// The default agent of the server's, with a home of its own.
-    pub fn configure(&self, protocol: &str, program: &str, args: &[&str], mut env: BTreeMap<String, String>) {
-        env.insert("HOME".into(), self.path("home").display().to_string());
-        let env: Vec<String> = env.iter().map(|(name, value)| format!("{name} = {value:?}")).collect();
-        let command: Vec<String> = [installed(program).to_str().unwrap()].iter().chain(args).map(|word| format!("{word:?}")).collect();
-        let config = format!(
-            "default_agent = \"real\"\n\n[keeper]\nhold_ms = 60000\n\n[agents.real]\nprotocol = {protocol:?}\ncommand = [{}]\nenv = {{ {} }}\n",
-            command.join(", "),
-            env.join(", ")
-        );
+    /// The server's agents, the default one first, with a home of their own.
+    pub fn configure(&self, agents: &[(&str, Real)]) {
+        let mut config = format!("default_agent = {:?}\n\n[keeper]\nhold_ms = 60000\n", agents[0].0);
+        for (name, Real { protocol, program, args, env }) in agents {
+            let home = ("HOME".to_owned(), self.path("home").display().to_string());
+            let env: Vec<String> = env.iter().chain([(&home.0, &home.1)]).map(|(name, value)| format!("{name} = {value:?}")).collect();
+            let program = installed(program);
+            let command: Vec<String> = [program.to_str().unwrap()].iter().chain(*args).map(|word| format!("{word:?}")).collect();
+            let (command, env) = (command.join(", "), env.join(", "));
+            config += &format!("\n[agents.{name}]\nprotocol = {protocol:?}\ncommand = [{command}]\nenv = {{ {env} }}\n");
+        }
         std::fs::write(self.path("data").join("config.toml"), config).unwrap();
     }
 

@@ -117,6 +117,7 @@ fn is_of_a_start_or_stop(place: Failpoint) -> bool {
         | Failpoint::Deny
         | Failpoint::EndAgent
         | Failpoint::Pack
+        | Failpoint::Copy
         | Failpoint::Index
         | Failpoint::WakeFork
         | Failpoint::TokenChanged

@@ -10,6 +10,7 @@ use everkept_agent::*;
 use everkept_core::*;
 use everkept_engine::{NewTurn, Order};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,12 +109,40 @@ pub fn agents() -> BTreeMap<AgentName, Arc<dyn Agent>> {
     BTreeMap::from([(name("odd"), Arc::new(Odd) as Arc<dyn Agent>)])
 }
 
-/// Asks what no event can hold, or says nothing at all.
+/// Asks what no event can hold, or says nothing at all. It writes its session down with the first turn.
 struct Odd;
+
+impl Transcripts for Odd {
+    fn written(&self, kept: Kept) -> BoxFuture<Result<Vec<Piece>, AgentFault>> {
+        let piece = Piece { file: kept.session.to_string(), from: 0, bytes: Bytes::from_static(b"asked\n"), more: false };
+        Box::pin(async move { Ok(Vec::from_iter(kept.files.is_empty().then_some(piece))) })
+    }
+
+    fn lacking(&self, _: Kept) -> BoxFuture<Result<Vec<String>, AgentFault>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn put_back(&self, _: PathBuf, _: AgentSessionId, _: Vec<Whole>) -> BoxFuture<Result<Vec<String>, AgentFault>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+}
 
 impl Agent for Odd {
     fn abilities(&self) -> Abilities {
-        Abilities { resume: true, fork: false, cancel: true, ask_permission: true, set_model: false, report_usage: false, remember: true }
+        Abilities {
+            resume: true,
+            fork: false,
+            cancel: true,
+            ask_permission: true,
+            set_model: false,
+            report_usage: false,
+            remember: true,
+            transcript: true,
+        }
+    }
+
+    fn transcripts(&self) -> Option<Arc<dyn Transcripts>> {
+        Some(Arc::new(Odd))
     }
 
     fn open(&self, _: Open) -> BoxFuture<Result<Opened, AgentFault>> {

@@ -173,7 +173,16 @@ struct Stubborn;
 
 impl Agent for Stubborn {
     fn abilities(&self) -> Abilities {
-        Abilities { resume: true, fork: false, cancel: true, ask_permission: false, set_model: false, report_usage: false, remember: true }
+        Abilities {
+            resume: true,
+            fork: false,
+            cancel: true,
+            ask_permission: false,
+            set_model: false,
+            report_usage: false,
+            remember: true,
+            transcript: false,
+        }
     }
 
     fn open(&self, _: Open) -> BoxFuture<Result<Opened, AgentFault>> {
@@ -484,6 +493,10 @@ struct Watched {
 impl Agent for Watched {
     fn abilities(&self) -> everkept_agent::Abilities {
         self.agent.abilities()
+    }
+
+    fn transcripts(&self) -> Option<Arc<dyn everkept_agent::Transcripts>> {
+        self.agent.transcripts()
     }
 
     fn open(&self, open: Open) -> BoxFuture<Result<Opened, AgentFault>> {
