@@ -11,6 +11,7 @@ mod forks;
 mod http;
 mod lists;
 mod log;
+mod pages;
 mod reads;
 mod server;
 mod starts;
@@ -45,6 +46,7 @@ const ROWS: &[(&str, Row)] = &[
     ("list", lists::run),
     ("fork", forks::run),
     ("fanout", fanout::run),
+    ("pages", pages::run),
 ];
 
 pub fn run(args: &[String]) -> anyhow::Result<()> {

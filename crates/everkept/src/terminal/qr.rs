@@ -6,5 +6,5 @@ use qrcode::{EcLevel, QrCode, render::unicode::Dense1x2};
 pub fn qr_code(text: &str) -> String {
     let code = QrCode::with_error_correction_level(text, EcLevel::L);
     let drawn = code.map(|code| code.render::<Dense1x2>().build());
-    drawn.map(|drawn| drawn.lines().map(|line| format!("\x1b[97;40m{line}\x1b[0m\n")).collect()).unwrap_or_default()
+    drawn.map(|drawn| drawn.lines().map(|line| format!("\x1b[30;107m{line}\x1b[0m\n")).collect()).unwrap_or_default()
 }

@@ -41,6 +41,27 @@ async fn a_script_sends_lists_forks_renames_deletes_and_restores() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_login_link_is_made_lets_one_browser_in_and_no_second() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    let link = text(&run(&server, &["login"]));
+    assert_eq!(link.lines().count(), 1, "piped it is the link alone: {link}");
+    let listed: Value = serde_json::from_str(text(&run(&server, &["login", "--json"])).trim()).unwrap();
+    for link in [link.trim(), listed["url"].as_str().unwrap()] {
+        let (page, code) = link.split_once("#code=").unwrap();
+        assert_eq!(page, server.url("/login"));
+        for status in [204, 401] {
+            let answer = server.client.post(page).json(&json!({ "code": code })).send().await.unwrap();
+            assert_eq!(answer.status(), status);
+        }
+    }
+    let owner = server.post("/api/tokens", json!({ "kind": "resource", "name": "anna" })).await;
+    let refused =
+        everkept().arg("login").env("EVERKEPT_URL", &server.address).env("EVERKEPT_TOKEN", owner["secret"].as_str().unwrap()).output();
+    assert!(!refused.unwrap().status.success(), "only the admin lets browsers in");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn chat_takes_one_prompt_per_line_from_a_pipe() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path());

@@ -18,6 +18,7 @@ class Detail {
     this.summary = null;
     this.family = null;
     this.turns = [];
+    this.messages = [];
     this.events = [];
     this.total = null;
     this.hasMore = false;
@@ -44,8 +45,13 @@ class Detail {
 
   async read() {
     try {
-      const [summary, turns, family] = await Promise.all([get(`${at(this.id)}/summary`), get(`${at(this.id)}/turns`, { last: 200 }), get(`${at(this.id)}/forks`).catch(() => null)]);
-      Object.assign(this, { summary, turns: turns.items, moreTurns: turns.has_more });
+      const [summary, turns, messages, family] = await Promise.all([
+        get(`${at(this.id)}/summary`),
+        get(`${at(this.id)}/turns`, { last: 200 }),
+        get(`${at(this.id)}/messages`, { last: 100 }),
+        get(`${at(this.id)}/forks`).catch(() => null),
+      ]);
+      Object.assign(this, { summary, turns: turns.items, moreTurns: turns.has_more, messages: messages.items, moreMessages: messages.has_more });
       this.family = await this.root_of(summary.session, family);
       await this.readEvents();
     } catch (error) {
@@ -120,6 +126,7 @@ class Detail {
       ${this.facts(session)} ${this.exports(session)}
       <section id="contexts"><h2>Contexts</h2>${this.contexts()}</section>
       <section id="timing"><h2>Turns</h2>${this.timing()}</section>
+      <section id="messages"><h2>Messages</h2>${this.said()}</section>
       <section id="agent-sessions"><h2>Agent sessions</h2>${this.agentSessions(session)}</section>
       ${session.rules.length ? html`<section id="rules"><h2>Always allowed</h2>${this.rules(session)}</section>` : nothing}
       ${this.family && (this.family.children.length || session.parent) ? html`<section id="family"><h2>Forks</h2>${this.tree(this.family)}</section>` : nothing}
@@ -179,6 +186,24 @@ class Detail {
           <td class="wide">${bar(turn)}</td><td>${turn.usage ? spent(turn.usage) : ""}</td>
           <td class="acts"><button type="button" class="quiet" @click=${() => this.set("turn", turn.id)}>Events</button> <a class="quiet" href=${`${at(this.id)}/raw?turn=${turn.id}`} download=${`${turn.id}.raw`}>Bytes</a></td></tr>`,
       )}</tbody></table></div>`;
+  }
+
+  /** Who said what with which model, and what it cost: of an answer, what its own report says, else its turn's. */
+  said() {
+    const turns = new Map(this.turns.map((turn) => [turn.id, turn]));
+    const row = (message) => {
+      const turn = message.role === "assistant" ? turns.get(message.turn) : null;
+      const usage = message.usage ?? turn?.usage ?? {};
+      const [provider, ...model] = (turn?.model ?? "").split("/");
+      const text = message.parts.filter((part) => part.type === "text").map((part) => part.text).join(" ");
+      const first = oneLine(text);
+      return html`<tr><td title=${exactly(message.created_at)}>${when(message.created_at)}</td><td>${message.role}</td>
+        <td><bdi>${turn ? oneLine(turn.agent) : ""}</bdi></td><td><bdi>${oneLine(model.join("/"))}</bdi></td><td><bdi>${oneLine(provider)}</bdi></td>
+        <td>${count(usage.input_tokens)}</td><td>${count(usage.output_tokens)}</td><td>${count(usage.reasoning_tokens)}</td><td>${message.parts.length}</td>
+        <td class="wide"><span class="gist" dir="auto">${first.length > 120 ? `${first.slice(0, 119)}…` : first}</span></td></tr>`;
+    };
+    return html`${this.moreMessages ? html`<p class="soft">The newest 100.</p>` : nothing}<div class="table" tabindex="0"><table><thead><tr><th>Time</th><th>Role</th><th>Agent</th><th>Model</th><th>Provider</th><th>In</th><th>Out</th><th>Reasoning</th><th>Parts</th><th class="wide">Says</th></tr></thead>
+      <tbody>${this.messages.map(row)}</tbody></table></div>`;
   }
 
   agentSessions(session) {

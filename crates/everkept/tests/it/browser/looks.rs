@@ -87,3 +87,22 @@ async fn no_page_has_a_serious_fault_of_accessibility() {
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pages_can_be_installed_and_say_so_when_the_server_is_gone() {
+    let data = tempfile::tempdir().unwrap();
+    let mut server = start(data.path());
+    let mut browser = Browser::signed_in(&data.path().join("profile"), &server).await;
+    let manifest = browser.call("Page.getAppManifest", json!({})).await;
+    assert_eq!(
+        (&manifest["errors"], manifest["url"].as_str().unwrap().ends_with("/manifest.webmanifest")),
+        (&json!([]), true),
+        "{manifest}"
+    );
+    let faults = browser.call("Page.getInstallabilityErrors", json!({})).await;
+    assert_eq!(faults["installabilityErrors"], json!([]));
+    browser.until("navigator.serviceWorker.controller").await;
+    server.kill();
+    browser.reload().await;
+    browser.shows("The server does not answer. What was said is kept").await;
+}
