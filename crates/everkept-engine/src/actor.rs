@@ -11,7 +11,7 @@ mod serve;
 mod timers;
 
 use crate::Failure;
-use crate::agent_host::Host;
+use crate::agent_host::{Host, Plan};
 use crate::failpoint::{Failpoint, Injected, no_space};
 use crate::hub::Batch;
 use crate::inner::{Inner, READ_BYTES, READ_PAGE, Seen, View};
@@ -48,7 +48,7 @@ pub(crate) enum Mail {
         reply: oneshot::Sender<View>,
     },
     Opened {
-        turn: TurnId,
+        planned: TurnId,
         result: Box<Result<Host, AgentFault>>,
         put_back: Option<PutBackAgentSession>,
     },
@@ -82,7 +82,9 @@ pub(crate) struct Actor {
 }
 
 struct Opening {
+    /// The turn that is to begin with it, which may be another than it was planned for.
     turn: TurnId,
+    plan: Plan,
     abort: AbortHandle,
 }
 
@@ -262,7 +264,7 @@ impl Actor {
                     let _ = reply.send(view);
                 }
             }
-            Mail::Opened { turn, result, put_back } => self.opened(turn, *result, put_back).await,
+            Mail::Opened { planned, result, put_back } => self.opened(planned, *result, put_back).await,
             Mail::Copied(copied) => self.copied(copied).await,
             Mail::Stop => self.stop().await,
         }

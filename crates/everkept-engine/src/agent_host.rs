@@ -49,6 +49,15 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Whether what is opened by it is what another one wants. A model is set before a prompt where one is wanted.
+    pub fn serves(&self, other: &Plan) -> bool {
+        // What is kept follows from what is opened.
+        let Plan { session, turn: _, agent, context, open, kept: _, because, directory, model } = self;
+        let same = (session, agent, context, open, because, directory);
+        same == (&other.session, &other.agent, &other.context, &other.open, &other.because, &other.directory)
+            && (other.model.is_some() || model.is_none())
+    }
+
     /// What an agent can do shows when it runs: one that turned out unable to take up or to fork a session begins a new
     /// one, as if that had been known. An id that somebody asked for is nothing to do without.
     fn does_without(&mut self, abilities: Abilities) -> bool {

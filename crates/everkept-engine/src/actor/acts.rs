@@ -58,12 +58,8 @@ impl Actor {
         if self.stopping || self.inner.is_stopping() {
             return;
         }
-        if let Some(opening) = &self.opening {
-            if opening.turn == turn {
-                return;
-            }
-            opening.abort.abort();
-            self.opening = None;
+        if self.opening.as_ref().is_some_and(|opening| opening.turn == turn) {
+            return;
         }
         if self.is_put_off(turn) {
             return;
@@ -87,9 +83,17 @@ impl Actor {
             }
         };
         let Some(plan) = plan else { return };
+        // What is being opened for a turn that was cancelled meanwhile: an agent session that is begun is not left lying there.
+        if let Some(opening) = self.opening.as_mut().filter(|opening| opening.plan.serves(&plan)) {
+            opening.turn = turn;
+            return;
+        }
+        if let Some(opening) = self.opening.take() {
+            opening.abort.abort();
+        }
         if let Some(host) = self.host.as_mut().filter(|host| fits(host, &plan)) {
             // An agent that cannot resume goes on with what it made, which is nothing new any more.
-            if let OpenSession::Resume(_) = plan.open {
+            if let (OpenSession::Resume(_), false) = (&plan.open, host.because == AgentSessionBecause::Preserved) {
                 host.because = plan.because;
             }
             self.begin(turn).await;
@@ -97,15 +101,15 @@ impl Actor {
         }
         self.host = None;
         let broken = agent_host::broken(&plan);
-        let (open, abort) = abortable(AssertUnwindSafe(agent_host::open(self.inner.clone(), plan)).catch_unwind());
-        self.opening = Some(Opening { turn, abort });
+        let (open, abort) = abortable(AssertUnwindSafe(agent_host::open(self.inner.clone(), plan.clone())).catch_unwind());
+        self.opening = Some(Opening { turn, plan, abort });
         let Some(myself) = self.myself.upgrade() else { return };
         self.inner.runtime.spawner.spawn(Box::pin(async move {
             if let Ok(opened) = open.await {
                 // Without a word of it the turn would wait for ever.
                 let (put_back, result) = opened.unwrap_or((None, Err(broken)));
                 // A session that has gone away drops the agent with the letter.
-                let _ = myself.send(Mail::Opened { turn, result: Box::new(result), put_back }).await;
+                let _ = myself.send(Mail::Opened { planned: turn, result: Box::new(result), put_back }).await;
             }
         }));
     }
@@ -174,12 +178,10 @@ impl Actor {
         Ok(self.inner.check(self.inner.store.events(query).await)?.is_empty())
     }
 
-    pub(super) async fn opened(&mut self, turn: TurnId, result: Result<Host, AgentFault>, put_back: Option<PutBackAgentSession>) {
+    pub(super) async fn opened(&mut self, planned: TurnId, result: Result<Host, AgentFault>, put_back: Option<PutBackAgentSession>) {
         self.put_back = put_back.or(self.put_back.take());
-        if self.opening.as_ref().is_none_or(|opening| opening.turn != turn) {
-            return;
-        }
-        self.opening = None;
+        let Some(opening) = self.opening.take_if(|opening| opening.plan.turn == planned) else { return };
+        let turn = opening.turn;
         match result {
             Ok(host) => {
                 self.host = Some(host);
@@ -424,8 +426,9 @@ fn fits(host: &Host, plan: &Plan) -> bool {
     let same_session = match (&plan.open, plan.because) {
         (OpenSession::Resume(id), _) => *id == host.agent_session,
         // An agent that cannot resume goes on in the process that holds its session.
-        (OpenSession::New, AgentSessionBecause::Detected) => !host.abilities.resume,
-        (OpenSession::New | OpenSession::Fork(_), _) => false,
+        (OpenSession::New, AgentSessionBecause::Detected) if !host.abilities.resume => true,
+        // One that was opened for this, and no turn began with it: then it still says why it was.
+        (OpenSession::New | OpenSession::Fork(_), because) => host.because == because && (plan.model.is_some() || host.model.is_none()),
     };
     same_session && host.agent == plan.agent && host.context == plan.context && !host.connection.orders.is_closed()
 }

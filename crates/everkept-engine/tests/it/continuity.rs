@@ -1,9 +1,13 @@
 //! REQUIREMENTS C and E: one agent session through everything, on the agent and model that were chosen.
 
+use crate::failpoints::{Act, Gate};
 use crate::world::*;
 use everkept_agent::OpenSession;
 use everkept_core::*;
 use everkept_engine::*;
+use everkept_store::MemoryStore;
+use std::sync::Arc;
+use std::time::Duration;
 
 fn resume(id: &str) -> OpenSession {
     OpenSession::Resume(AgentSessionId::new(id).unwrap())
@@ -120,6 +124,30 @@ async fn an_id_that_is_named_twice_stays_the_turns_own() {
     let pinned = &world.held(session).await.agent_sessions[0];
     assert_eq!((pinned.first.as_str(), pinned.current.as_str()), ("demo-2", "demo-2"));
     assert!(pinned.successors.iter().all(|it| it.cause == SuccessionCause::Explicit), "{pinned:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn oc_n2_an_agent_session_that_was_opened_for_a_cancelled_turn_is_the_next_ones() {
+    for opened_first in [true, false] {
+        let gate = Arc::new(Gate::new(Some((Failpoint::AgentOpened, 1)), Act::Pause));
+        let runtime = Runtime { failpoints: Some(gate.clone()), ..TokioRuntime::runtime() };
+        let world = World::on(Arc::new(MemoryStore::new()), runtime, |_| {}).await;
+        let session = world.session().await;
+        let given_up = world.send(session, "never mind").await;
+        gate.came().await;
+        world.order(session, Order::Cancel { turn: given_up.id }).await.unwrap();
+        if opened_first {
+            gate.let_through();
+            // Long enough for the session to hear of it, and not for the agent to be let go.
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
+        let turn = world.send(session, "hello").await;
+        gate.let_through();
+        assert_eq!(world.ended(given_up.id).await.state, TurnState::Cancelled);
+        let turn = world.ended(turn.id).await;
+        assert_eq!((turn.state, world.answer(&turn).await), (TurnState::Completed, "reply 1 to: hello".into()));
+        assert_eq!((world.opened(), first_ids(&world, session).await), (vec![OpenSession::New], vec!["demo-1".into()]));
+    }
 }
 
 #[tokio::test(start_paused = true)]

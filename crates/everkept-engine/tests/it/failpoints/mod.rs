@@ -16,7 +16,7 @@ use everkept_core::*;
 use everkept_engine::*;
 use everkept_store::{PlaceQuery, Problem, Store, StoreFault};
 use futures::future::{join, join_all};
-use gate::{Act, Gate};
+pub use gate::{Act, Gate};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
