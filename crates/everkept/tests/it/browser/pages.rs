@@ -41,7 +41,7 @@ async fn on_11_ag_13_a_sessions_page_leads_on_and_shows_its_history_by_context()
             "[...document.querySelectorAll('#messages tbody tr')].map((row) => [...row.cells].map((cell) => cell.textContent.trim()))[1]";
         let answer: Vec<String> = serde_json::from_value(browser.evaluate(answer).await).unwrap();
         assert_eq!((answer[1].as_str(), answer[2].as_str(), answer[8].as_str()), ("assistant", "demo", "1"), "{answer:?}");
-        assert!(answer[9].starts_with("reply 1 to: one") && answer[5] != "" && answer[6] != "", "{answer:?}");
+        assert!(answer[9].starts_with("reply 1 to: one") && !answer[5].is_empty() && !answer[6].is_empty(), "{answer:?}");
         browser.until("document.querySelector('#family .tree .tree a')?.innerText === 'its fork'").await;
         for format in ["jsonl", "markdown", "html"] {
             let read = format!(
