@@ -243,3 +243,33 @@ async fn a7_a_question_is_answered_once_from_any_page_and_told_on_all() {
     }
     browser.no_mistakes();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notice_tells_what_waits_when_nobody_looks() {
+    let data = tempfile::tempdir().unwrap();
+    let server = start(data.path());
+    let mut browser = Browser::open(&data.path().join("profile")).await;
+    browser.call("Browser.grantPermissions", json!({ "permissions": ["notifications"], "origin": server.address })).await;
+    browser.visit(&server.login).await;
+    browser
+        .until("document.querySelector('.filters') && navigator.serviceWorker.controller && Notification.permission === 'granted'")
+        .await;
+    // A headless page is always looked at; it is told that it is not.
+    browser.evaluate("Object.defineProperty(document, 'hidden', { get: () => true })").await;
+    let session = server.session(json!({ "title": "asks" })).await;
+    server.send(&session, "!ask may I").await;
+    let question = server.question().await;
+    let notices = "navigator.serviceWorker.ready.then((worker) => worker.getNotifications()).then((list) => list.map(({ tag, body, data }) => [tag, body, data.path]))";
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let shown = browser.evaluate(notices).await;
+        if shown
+            == json!([[question["id"], format!("Permission: {}", question["title"].as_str().unwrap()), format!("/chat?session={session}")]])
+        {
+            break;
+        }
+        assert!(Instant::now() < until, "the notices are {shown}");
+        pause().await;
+    }
+    browser.no_mistakes();
+}
