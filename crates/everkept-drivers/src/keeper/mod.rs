@@ -324,6 +324,7 @@ impl Keeper {
                 // What is missing cannot be gone on without.
                 Err(_) => {
                     self.agent_output = None;
+                    self.ends_by = Some(Instant::now());
                     break;
                 }
             }

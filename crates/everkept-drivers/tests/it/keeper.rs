@@ -217,6 +217,39 @@ fn r2_an_agent_that_says_more_than_there_is_room_for_is_ended_and_the_next_serve
     kept.assert_all_gone();
 }
 
+#[test]
+fn r2_a_disk_that_is_full_under_a_turn_is_told_and_no_word_of_it_is_lost() {
+    let root = tempfile::tempdir().unwrap();
+    let hold = Hold { folder: root.path().to_owned(), time: Duration::from_secs(60), room: 1 << 30 };
+    // Only the keeper sees this disk.
+    let mount = "mount -t tmpfs -o size=64k everkept \"$0\" && exec \"$@\"";
+    let mut small = Command::new("unshare");
+    small.args(["--user", "--map-root-user", "--mount", "sh", "-c", mount]).arg(root.path()).arg(xtask());
+    let mut line = Line::start_by(small, &["sh", "-c", "cat; sleep 600"], Some(&hold));
+    let said: Vec<u8> = (0..300_000_u32).map(|n| (n % 251) as u8).collect();
+    line.say(&ToKeeper::Begin { at: 0, note: "turn".into(), input: said.clone().into() });
+    let (mut heard, mut lost) = (Vec::new(), None);
+    while heard.len() < said.len() || lost.is_none() {
+        match line.next() {
+            Some(ToServer::Output(bytes)) => heard.extend_from_slice(&bytes),
+            Some(ToServer::Lost(why)) => lost = Some(why),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(heard == said, "every byte, the kept ones first");
+    let full = lost.unwrap();
+    assert!(full.contains("No space left"), "{full:?}");
+    // A server that dies now leaves nobody behind, and the next one is told why.
+    line.close();
+    let inside = format!("/proc/{}/root{}", line.pid(), root.path().display());
+    line.stream = Hold::knock(Path::new(&inside)).unwrap().pop();
+    assert!(matches!(line.next(), Some(ToServer::Found { lost: true, notes: 1, .. })));
+    assert!(matches!(line.next(), Some(ToServer::Note { .. })));
+    assert_eq!(line.next(), Some(ToServer::Lost(full)));
+    kill(line.pid(), Signal::SIGTERM).unwrap();
+    line.wait();
+}
+
 /// In a folder of the test's own.
 fn holding(time: Duration, room: u64) -> (tempfile::TempDir, Hold) {
     let root = tempfile::tempdir().unwrap();
@@ -278,8 +311,12 @@ struct Line {
 
 impl Line {
     fn start(command: &[&str], hold: Option<&Hold>) -> Self {
+        Self::start_by(Command::new(xtask()), command, hold)
+    }
+
+    /// By something that becomes the keeper's program.
+    fn start_by(mut keeper: Command, command: &[&str], hold: Option<&Hold>) -> Self {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let mut keeper = Command::new(xtask());
         keeper.arg("keeper").args(hold.into_iter().flat_map(Hold::args)).arg("--").args(command);
         let child = keeper.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).spawn().unwrap();
         Self { child: Some(child), stream: Some(ours), ..Self::default() }

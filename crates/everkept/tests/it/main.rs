@@ -5,6 +5,7 @@
 mod agents;
 mod bench;
 mod browser;
+mod canary;
 mod claude;
 mod cli;
 mod codex;

@@ -249,6 +249,23 @@ async fn re_05_re_n1_agents_that_hang_anywhere_are_found_and_ended() {
     try_all(rows().into_iter().filter(|row| row.hangs).collect(), limits).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn r2_past_the_hold_nothing_is_left_of_an_agent_with_500_children_and_daemons_that_ignores_every_signal() {
+    let data = tempfile::tempdir().unwrap();
+    let row = rows().into_iter().find(|row| row.name == "has 500 children").unwrap();
+    let trial = Trial::of(&Row { prompt: "!daemon !long !deaf", ..row }, "acp", data.path());
+    std::fs::write(data.path().join("config.toml"), format!("[keeper]\nhold_ms = 300\n{}", trial.configured())).unwrap();
+    let mut server = Server::start(data.path());
+    let session = server.session(json!({ "agent": trial.agent })).await;
+    server.send(&session, trial.row.prompt).await;
+    trial.has_acted().await;
+    let all = trial.processes();
+    assert!(all.len() >= 500, "{}", all.len());
+    server.kill();
+    gone(&all, Duration::from_millis(2_300)).await;
+    gone(&trial.processes(), Duration::ZERO).await;
+}
+
 #[test]
 fn there_are_more_than_forty_behaviours() {
     let rows = rows();
