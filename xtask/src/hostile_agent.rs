@@ -112,7 +112,8 @@ pub fn run(args: &[String]) -> Result<()> {
 fn listen(mut agent: ChildStdin, known: &Mutex<Known>, closes: bool) {
     for line in io::stdin().lock().lines() {
         let Ok(line) = line else { return };
-        let message: Value = serde_json::from_str(&line).unwrap_or_default();
+        // An answer under an id that it was asked under here is nothing the agent could read.
+        let Ok(message) = serde_json::from_str::<Value>(&line) else { continue };
         let prompts = matches!(message["method"].as_str(), Some("session/prompt" | "turn/start")) || message["type"] == "user";
         if prompts {
             let mut known = known.lock().expect("no one panics with it");
