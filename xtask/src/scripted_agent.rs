@@ -33,6 +33,9 @@ const UNKNOWN_SESSION: i64 = -32002;
 const UNKNOWN_METHOD: i64 = -32601;
 const FAILURE: i64 = -32603;
 const MODELS: &[&str] = &["scripted/one", "scripted/two"];
+const MODES: &[&str] = &["ask", "plan"];
+/// Sessions on one page of their list.
+const PAGE: usize = 2;
 
 pub fn run(_args: &[String]) -> Result<()> {
     let folder = PathBuf::from(std::env::var_os("SCRIPTED_DIR").context("SCRIPTED_DIR is not set")?);
@@ -91,43 +94,72 @@ impl Agent {
             "initialize" => Ok(introduction()),
             "session/new" => {
                 let id = self.sessions.begin(0)?;
-                Ok(json!({ "sessionId": id, "configOptions": self.options(&id)? }))
+                self.opened(&id)
             }
+            "session/list" => Ok(self.list(params)?),
+            // `SCRIPTED_BROKEN` says of every session, known or not, what says little.
+            "session/load" | "session/resume" | "session/fork" if is_set("SCRIPTED_BROKEN") => Err((FAILURE, "Internal error".into())),
             _ if !self.sessions.has(id) => Err((UNKNOWN_SESSION, format!("Resource not found: {id}"))),
             "session/load" | "session/resume" => {
-                let mut opened = json!({ "configOptions": self.options(id)? });
-                match next_opening(&self.sessions.folder, id)?.as_deref() {
-                    Some("unknown") => return Ok(Err((UNKNOWN_SESSION, format!("Resource not found: {id}")))),
-                    Some("other") => opened["sessionId"] = json!("another"),
-                    Some(_) | None => {}
+                let mut opened = self.opened(id);
+                match (next_opening(&self.sessions.folder, id)?.as_deref(), &mut opened) {
+                    (Some("unknown"), _) => return Ok(Err((UNKNOWN_SESSION, format!("Resource not found: {id}")))),
+                    (Some("other"), Ok(opened)) => opened["sessionId"] = json!("another"),
+                    (Some(_) | None, _) => {}
                 }
                 if method == "session/load" {
                     self.replay(id)?;
                 }
-                Ok(opened)
+                opened
             }
-            "session/fork" => {
-                let fork = self.sessions.begin(self.sessions.count(id)?)?;
-                Ok(json!({ "sessionId": fork, "configOptions": self.options(&fork)? }))
-            }
+            "session/fork" => self.opened(&self.sessions.begin(self.sessions.count(id)?)?),
             "session/set_config_option" => self.set_option(id, params)?,
+            "session/set_mode" if MODES.iter().any(|mode| params["modeId"] == *mode) => Ok(json!({})),
+            "session/set_mode" => Err((FAILURE, format!("no such mode: {}", params["modeId"]))),
             _ => Err((UNKNOWN_METHOD, format!("Method not found: {method}"))),
         })
     }
 
+    /// What is said of a session once it is open.
+    fn opened(&self, id: &str) -> Answer {
+        let options = self.options(id).map_err(|error| (FAILURE, format!("{error:#}")))?;
+        let mut opened = json!({ "sessionId": id, "configOptions": options });
+        if is_set("SCRIPTED_LOAD_ONLY") {
+            let modes: Vec<_> = MODES.iter().map(|mode| json!({ "id": mode, "name": mode })).collect();
+            opened["modes"] = json!({ "currentModeId": MODES[0], "availableModes": modes });
+        }
+        Ok(opened)
+    }
+
+    /// An agent of before there were config options has its modes elsewhere.
     fn options(&self, id: &str) -> Result<Value> {
-        let options: Vec<_> = MODELS.iter().map(|model| json!({ "value": model, "name": model })).collect();
-        let current = self.sessions.model(id)?;
-        Ok(json!([{ "id": "model", "name": "Model", "category": "model", "type": "select", "currentValue": current, "options": options }]))
+        let select = |name: &str, current: &str, values: &[&str]| {
+            let options: Vec<_> = values.iter().map(|value| json!({ "value": value, "name": value })).collect();
+            json!({ "id": name, "name": name, "category": name, "type": "select", "currentValue": current, "options": options })
+        };
+        let mut all = vec![select("model", &self.sessions.model(id)?, MODELS)];
+        if !is_set("SCRIPTED_LOAD_ONLY") {
+            all.push(select("mode", MODES[0], MODES));
+        }
+        Ok(all.into())
     }
 
     fn set_option(&self, id: &str, params: &Value) -> Result<Answer> {
-        let model = params["value"].as_str().unwrap_or_default();
-        if params["configId"] != "model" || !MODELS.contains(&model) {
-            return Ok(Err((FAILURE, format!("no such option or value: {model}"))));
+        let value = params["value"].as_str().unwrap_or_default();
+        match params["configId"].as_str() {
+            Some("model") if MODELS.contains(&value) => self.sessions.set_model(id, value)?,
+            Some("mode") if MODES.contains(&value) => {}
+            _ => return Ok(Err((FAILURE, format!("no such option or value: {value}")))),
         }
-        self.sessions.set_model(id, model)?;
         Ok(Ok(json!({ "configOptions": self.options(id)? })))
+    }
+
+    fn list(&self, params: &Value) -> Result<Value> {
+        let from: usize = params["cursor"].as_str().map_or(Ok(0), str::parse)?;
+        let all = self.sessions.all()?;
+        let page: Vec<_> = all.iter().skip(from).take(PAGE).map(|id| json!({ "sessionId": id, "cwd": params["cwd"] })).collect();
+        let more = from + page.len() < all.len();
+        Ok(json!({ "sessions": page, "nextCursor": more.then(|| (from + PAGE).to_string()) }))
     }
 
     fn replay(&self, id: &str) -> Result<()> {
@@ -160,18 +192,22 @@ impl Agent {
 
 fn introduction() -> Value {
     // `SCRIPTED_LOAD_ONLY` makes a client load where it would resume, and reaches no servers.
-    let able = std::env::var_os("SCRIPTED_LOAD_ONLY").is_none();
+    let able = !is_set("SCRIPTED_LOAD_ONLY");
     json!({
         "protocolVersion": 1,
         "agentCapabilities": {
             "loadSession": true,
             "promptCapabilities": { "image": false, "audio": false, "embeddedContext": true },
-            "sessionCapabilities": if able { json!({ "fork": {}, "resume": {} }) } else { json!({ "fork": {} }) },
+            "sessionCapabilities": if able { json!({ "fork": {}, "resume": {}, "list": {} }) } else { json!({ "fork": {} }) },
             "mcpCapabilities": { "http": able, "sse": false },
         },
         "agentInfo": { "name": "scripted-agent", "version": "1" },
         "authMethods": [],
     })
+}
+
+fn is_set(name: &str) -> bool {
+    std::env::var_os(name).is_some()
 }
 
 /// One prompt and what is done about it.
@@ -450,6 +486,14 @@ impl Sessions {
         append(&self.folder.join("prompts.log"), &format!("{logged}\n"))?;
         append(&self.file(id), "prompt\n")?;
         self.count(id)
+    }
+
+    fn all(&self) -> Result<Vec<String>> {
+        let files = fs::read_dir(&self.folder)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        let names: Vec<String> = files.collect::<Result<_>>()?;
+        let mut ids: Vec<String> = names.iter().filter_map(|name| Some(name.strip_suffix(".session")?.to_owned())).collect();
+        ids.sort();
+        Ok(ids)
     }
 
     pub fn model(&self, id: &str) -> Result<String> {

@@ -17,7 +17,7 @@ pub enum Speaks {
 impl Speaks {
     pub fn agent(self, program: Program, setup: Setup) -> Arc<dyn Agent> {
         match self {
-            Self::Acp => Arc::new(AcpAgent::new(program, setup.mcp_servers)),
+            Self::Acp => Arc::new(AcpAgent::new(program, setup.mcp_servers).in_mode(setup.mode)),
             Self::ClaudeCode => Arc::new(ClaudeAgent::new(program, setup)),
             Self::Codex => Arc::new(CodexAgent::new(program, setup)),
         }
@@ -27,8 +27,8 @@ impl Speaks {
     pub fn not_told(self) -> &'static [&'static str] {
         match self {
             Self::Acp => &["system_prompt", "subagents", "max_turns"],
-            Self::ClaudeCode => &[],
-            Self::Codex => &["subagents", "max_turns"],
+            Self::ClaudeCode => &["mode"],
+            Self::Codex => &["subagents", "max_turns", "mode"],
         }
     }
 

@@ -13,6 +13,8 @@ pub struct Setup {
     pub mcp_servers: BTreeMap<String, McpServer>,
     /// Of one prompt, how many answers the model may give.
     pub max_turns: Option<NonZeroU32>,
+    /// Of the ways to work that the agent offers, the one to work in.
+    pub mode: Option<String>,
 }
 
 /// Another prompt and fewer tools, for tasks that the agent hands on.

@@ -53,9 +53,12 @@ pub struct Call {
 }
 
 impl Conversation {
-    /// Agents let a small model name their sessions; that is no prompt of the user's.
+    /// Agents let a small model name their sessions, and adapters the model they have; that is no prompt of the user's.
     pub fn is_title(&self) -> bool {
-        self.model.contains("small") || self.system.to_lowercase().contains("title generator")
+        const ASKED: &[&str] = &["generate a very short title", "write the title"];
+        let prompt = self.prompts.last().map_or(String::new(), |prompt| prompt.to_lowercase());
+        let asked = ASKED.iter().any(|words| prompt.contains(words));
+        asked || self.model.contains("small") || self.system.to_lowercase().contains("title generator")
     }
 
     pub fn answer(&self) -> Answer {

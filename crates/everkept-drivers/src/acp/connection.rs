@@ -4,7 +4,7 @@
 
 use super::{
     RPC,
-    convert::{self, Accepts},
+    convert::{self, Accepts, Health},
     opening::ModelSetting,
 };
 use crate::{
@@ -22,6 +22,9 @@ use tokio::sync::oneshot;
 
 /// What some agents answer a cancelled prompt with.
 const REQUEST_CANCELLED: &str = "-32800";
+
+/// Why a prompt failed that an agent ended like any other.
+const SYSTEM_ERROR: &str = "system_error";
 
 pub struct Dialogue {
     ends: Ends,
@@ -44,6 +47,8 @@ struct RunningPrompt {
     /// The agent's ids of the questions it waits on, as JSON.
     asked: BTreeSet<String>,
     usage: Usage,
+    /// The agent said that it failed, and in these words.
+    failed: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -140,7 +145,7 @@ impl Dialogue {
         let id = self.request("session/prompt", params);
         self.cost_before = self.cost;
         let (turn, asked) = (prompt.turn, BTreeSet::new());
-        self.prompt = Some(RunningPrompt { id, turn, cancelled: false, asked, usage: Usage::default() });
+        self.prompt = Some(RunningPrompt { id, turn, cancelled: false, asked, usage: Usage::default(), failed: None });
     }
 
     fn cancel(&mut self) {
@@ -210,12 +215,34 @@ impl Dialogue {
         let ours = params.text("sessionId").as_deref() == Some(self.session.as_str());
         match (method, params.get("update")) {
             ("session/update", Some(update)) if ours => {
+                let fields = update.object();
+                if self.failed(&fields) {
+                    return Vec::new();
+                }
                 let mut said = convert::update(update);
-                said.extend(self.costed(&update.object()));
+                said.extend(self.costed(&fields));
                 said
             }
             ("$/cancel_request", _) => self.withdrawn(params),
             _ => vec![whole(line)],
+        }
+    }
+
+    /// Whether the update tells how the prompt failed, and nothing of an answer.
+    fn failed(&mut self, update: &Object<'_>) -> bool {
+        let Some(prompt) = &mut self.prompt else { return false };
+        match convert::health(update) {
+            Some(Health::Failed) => prompt.failed = Some(String::new()),
+            // It tries again.
+            Some(Health::Well) => prompt.failed = None,
+            None => {}
+        }
+        match (&mut prompt.failed, convert::unsigned_text(update)) {
+            (Some(words), Some(text)) => {
+                words.push_str(&text);
+                true
+            }
+            (Some(_) | None, _) => false,
         }
     }
 
@@ -253,7 +280,12 @@ impl Dialogue {
                 if usage != prompt.usage {
                     said.push(Said::Usage(usage));
                 }
-                convert::done(&result)
+                match (convert::done(&result), prompt.failed) {
+                    (Done::Completed { .. }, Some(words)) => {
+                        Done::Failed { code: SYSTEM_ERROR.to_owned(), message: words.trim().to_owned() }
+                    }
+                    (done, _) => done,
+                }
             }
             Err(error) if prompt.cancelled || error.code == REQUEST_CANCELLED => Done::Cancelled,
             Err(error) => Done::Failed { code: error.code, message: error.message },

@@ -94,10 +94,10 @@ fn tool_update(fields: &Object<'_>) -> Option<Said> {
     })
 }
 
-/// The protocol has no place for it: some say it aside, the others say what kind of tool it is.
+/// Agents of before there was a place for it say it aside; the others say at least what kind of tool it is.
 fn tool_name(fields: &Object<'_>) -> String {
-    let aside = fields.object("_meta").object("claudeCode").text("toolName");
-    aside.or_else(|| fields.text("kind")).unwrap_or_else(|| "tool".into())
+    let aside = || fields.object("_meta").object("claudeCode").text("toolName");
+    fields.text("name").or_else(aside).or_else(|| fields.text("kind")).unwrap_or_else(|| "tool".into())
 }
 
 fn status(fields: &Object<'_>) -> Option<ToolStatus> {
@@ -160,6 +160,27 @@ pub fn outcome(option: Option<&str>) -> Owned {
         Some(option) => json!({ "outcome": { "outcome": "selected", "optionId": option } }),
         None => json!({ "outcome": { "outcome": "cancelled" } }),
     }
+}
+
+/// What the adapter of Codex says of how its prompt goes: it ends one that failed as if it had been answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    Well,
+    Failed,
+}
+
+pub fn health(update: &Object<'_>) -> Option<Health> {
+    match update.object("_meta").object("codex").object("threadStatus").text("type")?.as_str() {
+        "systemError" => Some(Health::Failed),
+        "active" => Some(Health::Well),
+        _ => None,
+    }
+}
+
+/// Words that are no message of the model's: those of an error, when there was one.
+pub fn unsigned_text(update: &Object<'_>) -> Option<String> {
+    let is_chunk = update.text("sessionUpdate").as_deref() == Some("agent_message_chunk");
+    chunk_text(update).filter(|(message, _)| is_chunk && message.is_none()).map(|(_, text)| text)
 }
 
 /// The tokens of one prompt, as its result tells them.

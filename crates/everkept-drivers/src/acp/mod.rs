@@ -1,7 +1,8 @@
 //! Any agent that speaks the Agent Client Protocol, version 1, over its standard input and output.
 //!
 //! <https://agentclientprotocol.com>. The wire types are our own and tolerant: what an agent must have said right is
-//! little, and the bytes of every line are handed over as they came. One process serves one agent session.
+//! little, and the bytes of every line are handed over as they came. One process serves one agent session, which is
+//! closed by the end of it.
 //! Never: a new agent session where another was asked for, or a served request that reaches into this machine.
 
 mod connection;
@@ -28,6 +29,8 @@ const RPC: Writer = Writer::VERSION_2;
 pub struct AcpAgent {
     program: Arc<Program>,
     servers: Arc<BTreeMap<String, McpServer>>,
+    /// What its sessions work in; the agent's own choice where none is named.
+    mode: Option<Arc<str>>,
     /// What it said when it last ran; hopeful before that, because only an agent that can is asked to.
     abilities: Arc<Mutex<Abilities>>,
 }
@@ -45,7 +48,12 @@ impl AcpAgent {
             remember: true,
             transcript: false,
         };
-        Self { program: Arc::new(program), servers: Arc::new(servers), abilities: Arc::new(Mutex::new(hoped)) }
+        Self { program: Arc::new(program), servers: Arc::new(servers), mode: None, abilities: Arc::new(Mutex::new(hoped)) }
+    }
+
+    /// Every session is put into this mode before its first prompt, or is not opened.
+    pub fn in_mode(self, mode: Option<String>) -> Self {
+        Self { mode: mode.map(Arc::from), ..self }
     }
 }
 
@@ -55,10 +63,10 @@ impl Agent for AcpAgent {
     }
 
     fn open(&self, open: Open) -> BoxFuture<Result<Opened, AgentFault>> {
-        let (program, servers, abilities) = (self.program.clone(), self.servers.clone(), self.abilities.clone());
+        let (program, servers, mode, abilities) = (self.program.clone(), self.servers.clone(), self.mode.clone(), self.abilities.clone());
         Box::pin(async move {
             let learn = |learned| *abilities.lock().expect("nothing panics while it holds the abilities") = learned;
-            open_in_time(&program, start(&program, &servers, open, learn)).await
+            open_in_time(&program, start(&program, &servers, mode.as_deref(), open, learn)).await
         })
     }
 
@@ -70,9 +78,10 @@ impl Agent for AcpAgent {
 async fn start(
     program: &Program,
     servers: &BTreeMap<String, McpServer>,
+    mode: Option<&str>,
     open: Open,
     learn: impl Fn(Abilities),
 ) -> Result<Opened, AgentFault> {
     let process = Process::start(program, &open.directory)?;
-    Opening::new(process, &program.name).open(open, servers, learn).await
+    Opening::new(process, &program.name).open(open, servers, mode, learn).await
 }

@@ -1,4 +1,4 @@
-//! From a started process to an open agent session: initialize, then new, resume, load or fork, then the model.
+//! From a started process to an open agent session: initialize, then new, resume, load or fork, then model and mode.
 //!
 //! Never: a second way to a session when the first was refused.
 
@@ -21,7 +21,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Owned, json, value::RawValue};
 use std::{collections::BTreeMap, path::Path};
 
+/// Never more than we speak: agents that know a later version answer a higher offer with that.
 const PROTOCOL_VERSION: u64 = 1;
+/// What the protocol has for a session that is not there.
+const NOT_FOUND: &str = "-32002";
+/// Of an agent's list of sessions, how many pages are read.
+const MAX_PAGES: usize = 100;
 
 pub struct Opening<'a> {
     calls: Calls<'a>,
@@ -33,6 +38,7 @@ struct Introduced {
     resume: bool,
     load: bool,
     fork: bool,
+    list: bool,
     /// Whether it reaches servers itself; those it starts every agent can have.
     http_servers: bool,
 }
@@ -41,6 +47,17 @@ struct Introduced {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ModelSetting {
     /// The config option with the category "model".
+    Option {
+        config: String,
+    },
+    /// Before there were config options.
+    Method,
+    Nothing,
+}
+
+/// How the mode of a session is set.
+enum ModeSetting {
+    /// The config option with the category "mode".
     Option {
         config: String,
     },
@@ -58,18 +75,22 @@ impl<'a> Opening<'a> {
         mut self,
         open: Open,
         servers: &BTreeMap<String, McpServer>,
+        mode: Option<&str>,
         learn: impl Fn(Abilities),
     ) -> Result<Opened, AgentFault> {
         let introduced = self.initialize().await?;
         learn(introduced.abilities(true));
         let servers = self.servers(servers, &introduced)?;
-        let (session, setting) = self.open_session(&open.session, &open.directory, servers, &introduced).await?;
+        let (session, setting, modes) = self.open_session(&open.session, &open.directory, servers, &introduced).await?;
         let abilities = introduced.abilities(setting != ModelSetting::Nothing);
         learn(abilities);
         let model_set = match &open.model {
             Some(model) => Some(self.set_model(&session, &setting, model).await?),
             None => None,
         };
+        if let Some(mode) = mode {
+            self.set_mode(&session, &modes, mode).await?;
+        }
         let fresh = open.session == OpenSession::New;
         let (process, last_id, said) = self.calls.end();
         let ends = Ends::new(process, said);
@@ -80,7 +101,12 @@ impl<'a> Opening<'a> {
     async fn initialize(&mut self) -> Result<Introduced, AgentFault> {
         let params = json!({
             "protocolVersion": PROTOCOL_VERSION,
-            "clientCapabilities": { "fs": { "readTextFile": false, "writeTextFile": false }, "terminal": false },
+            // Notices are for people; some agents put them into the answer of whoever does not take them apart.
+            "clientCapabilities": {
+                "fs": { "readTextFile": false, "writeTextFile": false },
+                "terminal": false,
+                "session": { "notices": {} },
+            },
             "clientInfo": { "name": "everkept", "title": "Everkept", "version": env!("CARGO_PKG_VERSION") },
         });
         let answer = self.calls.call("initialize", params).await.map_err(|refused| self.calls.refused("initializing", refused))?;
@@ -111,7 +137,7 @@ impl<'a> Opening<'a> {
         directory: &Path,
         servers: Vec<Owned>,
         introduced: &Introduced,
-    ) -> Result<(AgentSessionId, ModelSetting), AgentFault> {
+    ) -> Result<(AgentSessionId, ModelSetting, ModeSetting), AgentFault> {
         let (method, asked) = match session {
             OpenSession::New => ("session/new", None),
             OpenSession::Resume(id) if introduced.resume => ("session/resume", Some(id)),
@@ -126,12 +152,66 @@ impl<'a> Opening<'a> {
         }
         let answer = match self.calls.call(method, params).await {
             Ok(answer) => answer,
-            Err(Refused::Error(error)) if asked.is_some() && means_unknown(&error) => {
-                return Err(self.calls.fault(AgentFaultKind::UnknownSession, method, error.message));
+            Err(Refused::Error(error)) => {
+                let unknown = match asked {
+                    Some(id) => self.is_unknown(id, &error, directory, introduced).await?,
+                    None => false,
+                };
+                return match unknown {
+                    true => Err(self.calls.fault(AgentFaultKind::UnknownSession, method, error.message)),
+                    false => Err(self.calls.refused(method, Refused::Error(error))),
+                };
             }
             Err(refused) => return Err(self.calls.refused(method, refused)),
         };
-        answer.read(|result| Ok((self.calls.session_id(session, method, result.text("sessionId"))?, ModelSetting::read(result))))
+        answer.read(|result| {
+            let id = self.calls.session_id(session, method, result.text("sessionId"))?;
+            Ok((id, ModelSetting::read(result), ModeSetting::read(result)))
+        })
+    }
+
+    /// Whether an error says that there is no such session. Agents have many codes for it, and use them for other things
+    /// as well: one that can list its sessions is asked.
+    async fn is_unknown(
+        &mut self,
+        id: &AgentSessionId,
+        error: &RpcError,
+        directory: &Path,
+        introduced: &Introduced,
+    ) -> Result<bool, AgentFault> {
+        match error.code.as_str() {
+            NOT_FOUND => Ok(true),
+            "-32602" | "-32603" if introduced.list => Ok(!self.lists(id, directory).await?),
+            "-32602" | "-32603" => Ok(true),
+            _ => Ok(false),
+        }
+    }
+
+    async fn lists(&mut self, id: &AgentSessionId, directory: &Path) -> Result<bool, AgentFault> {
+        let mut cursor: Option<String> = None;
+        for _ in 0..MAX_PAGES {
+            let mut params = json!({ "cwd": directory });
+            if let Some(cursor) = cursor {
+                params["cursor"] = json!(cursor);
+            }
+            let answer = match self.calls.call("session/list", params).await {
+                Ok(answer) => answer,
+                // It said that it could; what it has is not known.
+                Err(Refused::Error(_)) => return Ok(false),
+                Err(refused) => return Err(self.calls.refused("session/list", refused)),
+            };
+            let (found, next) = answer.read(|result| {
+                let mut sessions = result.list("sessions").into_iter().map(Value::object);
+                let found = sessions.any(|session| session.text("sessionId").as_deref() == Some(id.as_str()));
+                (found, result.text("nextCursor"))
+            });
+            match (found, next) {
+                (true, _) => return Ok(true),
+                (false, Some(next)) => cursor = Some(next),
+                (false, None) => return Ok(false),
+            }
+        }
+        Ok(false)
     }
 
     async fn set_model(&mut self, session: &AgentSessionId, setting: &ModelSetting, model: &ModelName) -> Result<bool, AgentFault> {
@@ -140,6 +220,22 @@ impl<'a> Opening<'a> {
             Ok(_) => Ok(true),
             Err(Refused::Error(_)) => Ok(false),
             Err(refused) => Err(self.calls.refused(method, refused)),
+        }
+    }
+
+    /// An agent that works in another mode than it should may do what it should not.
+    async fn set_mode(&mut self, session: &AgentSessionId, setting: &ModeSetting, mode: &str) -> Result<(), AgentFault> {
+        let doing = format!("setting mode {mode}");
+        let (method, params) = match setting {
+            ModeSetting::Option { config } => {
+                ("session/set_config_option", json!({ "sessionId": session, "configId": config, "value": mode }))
+            }
+            ModeSetting::Method => ("session/set_mode", json!({ "sessionId": session, "modeId": mode })),
+            ModeSetting::Nothing => return Err(self.unable(&doing)),
+        };
+        match self.calls.call(method, params).await {
+            Ok(_) => Ok(()),
+            Err(refused) => Err(self.calls.refused(&doing, refused)),
         }
     }
 
@@ -165,11 +261,6 @@ fn refuse(id: &RawValue, method: &str) -> Vec<u8> {
     }
 }
 
-/// The codes that agents are seen to use for a session they do not have.
-fn means_unknown(error: &RpcError) -> bool {
-    matches!(error.code.as_str(), "-32002" | "-32602" | "-32603")
-}
-
 impl Introduced {
     fn read(capabilities: &Object<'_>) -> Self {
         let session = capabilities.object("sessionCapabilities");
@@ -178,6 +269,7 @@ impl Introduced {
             resume: session.get("resume").is_some(),
             load: capabilities.get("loadSession").is_some_and(Value::flag),
             fork: session.get("fork").is_some(),
+            list: session.get("list").is_some(),
             http_servers: capabilities.object("mcpCapabilities").get("http").is_some_and(Value::flag),
         }
     }
@@ -200,9 +292,7 @@ impl Introduced {
 impl ModelSetting {
     /// From the answer that opened the session.
     fn read(result: &Object<'_>) -> Self {
-        let options = result.list("configOptions").into_iter().map(Value::object);
-        let mut models = options.filter(|option| option.text("category").as_deref() == Some("model"));
-        match models.find_map(|option| option.text("id")) {
+        match config_option(result, "model") {
             Some(config) => Self::Option { config },
             None if result.get("models").is_some() => Self::Method,
             None => Self::Nothing,
@@ -218,4 +308,21 @@ impl ModelSetting {
             Self::Nothing => None,
         }
     }
+}
+
+impl ModeSetting {
+    fn read(result: &Object<'_>) -> Self {
+        match config_option(result, "mode") {
+            Some(config) => Self::Option { config },
+            None if result.get("modes").is_some() => Self::Method,
+            None => Self::Nothing,
+        }
+    }
+}
+
+/// The id of the first option of a category.
+fn config_option(result: &Object<'_>, category: &str) -> Option<String> {
+    let options = result.list("configOptions").into_iter().map(Value::object);
+    let mut of_category = options.filter(|option| option.text("category").as_deref() == Some(category));
+    of_category.find_map(|option| option.text("id"))
 }

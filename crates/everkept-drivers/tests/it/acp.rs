@@ -124,6 +124,21 @@ async fn a_plan_is_a_plan_and_chatter_is_nothing() {
 }
 
 #[tokio::test]
+async fn a_prompt_that_failed_is_not_an_answer_though_its_agent_ends_it_like_one() {
+    let status = |status: &str| {
+        update(&format!(r#""sessionUpdate":"session_info_update","_meta":{{"codex":{{"threadStatus":{{"type":"{status}"}}}}}}"#))
+    };
+    let unsigned = |text: &str| update(&format!(r#""sessionUpdate":"agent_message_chunk","content":{{"type":"text","text":"{text}"}}"#));
+    let signed = update(r#""sessionUpdate":"agent_message_chunk","messageId":"m","content":{"type":"text","text":"half"}"#);
+    let heard =
+        answer(&[&status("active"), &unsigned("a remark "), &signed, &status("systemError"), &unsigned("no credit\\n"), DONE]).await;
+    let failed = r#"Failed { code: "system_error", message: "no credit" }"#;
+    assert_eq!(told(&heard), ["text : a remark ", "text m: half", failed]);
+    let heard = answer(&[&status("systemError"), &unsigned("once"), &status("active"), &signed, DONE]).await;
+    assert_eq!(told(&heard), ["text m: half", r#"Completed { reason: "end_turn" }"#], "what it tried again is no failure");
+}
+
+#[tokio::test]
 async fn a_turn_costs_what_it_adds_to_its_session() {
     let cost = |amount: &str| {
         update(&format!(r#""sessionUpdate":"usage_update","used":9,"size":99,"cost":{{"amount":{amount},"currency":"USD"}}"#))

@@ -214,7 +214,7 @@ pub fn codex_with(world: &World, setup: Setup) -> CodexAgent {
     CodexAgent::new(program("codex", &[path(&World::installed("codex")).as_str(), "app-server"], env), setup)
 }
 
-fn configuration(model: &str) -> String {
+pub fn configuration(model: &str) -> String {
     format!(
         r#"
         model = "fake"

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
 mod acp;
+mod adapters;
 mod claude;
 mod claude_said;
 mod codex;

@@ -146,6 +146,26 @@ async fn an_unknown_session_is_said_to_be_unknown() {
 }
 
 #[tokio::test]
+async fn a_session_that_an_agent_lists_is_not_unknown_whatever_the_agent_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sessions = Vec::new();
+    for _ in 0..5 {
+        let talk = Talk::open(&scripted(folder.path(), &[]), folder.path(), OpenSession::New).await;
+        sessions.push(talk.session());
+        talk.end().await;
+    }
+    let agent = scripted(folder.path(), &[("SCRIPTED_BROKEN", "1")]);
+    sessions.push(AgentSessionId::new("scripted-99").unwrap());
+    for (at, session) in sessions.into_iter().enumerate() {
+        for open in [OpenSession::Resume, OpenSession::Fork] {
+            let fault = try_open(&agent, folder.path(), open(session.clone())).await.unwrap_err();
+            let expected = if at < 5 { AgentFaultKind::Refused } else { AgentFaultKind::UnknownSession };
+            assert_eq!(fault.kind, expected, "{session}: {fault}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_command_that_is_not_there_cannot_be_started() {
     let folder = tempfile::tempdir().unwrap();
     let agent = acp("nobody", &["no-such-agent-anywhere", "acp"], BTreeMap::new());

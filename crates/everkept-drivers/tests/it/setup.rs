@@ -90,6 +90,25 @@ async fn ws_18_an_acp_agent_that_reaches_no_servers_is_not_opened_without_one_it
     assert!(fault.message.contains("far"), "{fault}");
 }
 
+#[tokio::test]
+async fn ws_18_an_acp_agent_is_in_its_mode_on_every_session_or_is_not_opened() {
+    for (env, said) in
+        [(&[][..], json!({ "configId": "mode", "value": "plan" })), (&[("SCRIPTED_LOAD_ONLY", "1")], json!({ "modeId": "plan" }))]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let agent =
+            |mode: &str| AcpAgent::new(scripted(folder.path(), "scripted-agent", env), BTreeMap::new()).in_mode(Some(mode.to_owned()));
+        for (opened, calls) in open_each(&agent("plan"), folder.path()).await {
+            let last = calls.last().unwrap();
+            let params = last["params"].as_object().unwrap();
+            assert!(said.as_object().unwrap().iter().all(|(key, value)| params.get(key) == Some(value)), "{opened}: {last}");
+        }
+        let fault = try_open(&agent("free for all"), folder.path(), OpenSession::New).await.unwrap_err();
+        assert_eq!((fault.kind, fault.may_have_happened), (AgentFaultKind::Refused, false), "{fault}");
+        assert!(fault.to_string().contains("setting mode free for all"), "{fault}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ws_18_real_claude_code_has_its_prompt_servers_subagents_and_limit_on_every_session() {
     let world = World::new();
@@ -199,6 +218,7 @@ fn setup(folder: &Path) -> Setup {
         subagents: BTreeMap::from([("reviewer".to_owned(), reviewer)]),
         mcp_servers: BTreeMap::from([("look".to_owned(), local), ("far".to_owned(), far)]),
         max_turns: NonZeroU32::new(3),
+        mode: None,
     }
 }
 

@@ -104,6 +104,7 @@ struct FileAgent {
     #[serde(default)]
     mcp_servers: BTreeMap<Spanned<String>, FileServer>,
     max_turns: Option<Spanned<NonZeroU32>>,
+    mode: Option<Spanned<String>>,
     retry_prompts: Option<Spanned<u32>>,
     fallback: Option<Spanned<Vec<Spanned<FileFallback>>>>,
 }
@@ -215,12 +216,15 @@ impl FileAgent {
                 return Err((span, format!("{key}: {why_not}")));
             }
         }
-        let Self { system_prompt, subagents, mcp_servers, max_turns, retry_prompts, fallback, .. } = self;
+        let Self { system_prompt, subagents, mcp_servers, max_turns, mode, retry_prompts, fallback, .. } = self;
         let failing = FileFailing { retry_prompts, fallback }.check()?;
-        let setup = FileSetup { system_prompt, subagents, mcp_servers, max_turns };
+        let setup = FileSetup { system_prompt, subagents, mcp_servers, max_turns, mode };
         let kind = match protocol {
             Protocol::Demo => {
-                setup.check(&["system_prompt", "subagents", "mcp_servers", "max_turns"], "the demo agent is built in and has none")?;
+                setup.check(
+                    &["system_prompt", "subagents", "mcp_servers", "max_turns", "mode"],
+                    "the demo agent is built in and has none",
+                )?;
                 AgentKind::Demo
             }
             Protocol::Acp => AgentKind::program(Speaks::Acp, self.command, self.env, self.open_within_s, setup)?,
@@ -236,7 +240,7 @@ impl FileAgent {
                         return Err((Some(url.span()), format!("base_url: {problem}")));
                     }
                 };
-                let setup = setup.check(&["subagents", "mcp_servers", "max_turns"], "a model has no tools and gives one answer")?;
+                let setup = setup.check(&["subagents", "mcp_servers", "max_turns", "mode"], "a model has no tools and gives one answer")?;
                 AgentKind::Model {
                     api,
                     base_url,
@@ -405,6 +409,7 @@ mod tests {
                                     subagents: BTreeMap::from([("reviewer".into(), reviewer)]),
                                     mcp_servers: BTreeMap::from([("near".into(), near)]),
                                     max_turns: NonZeroU32::new(9),
+                                    mode: None,
                                 },
                             },
                             model: None,
@@ -482,10 +487,15 @@ mod tests {
             ("subagents.a = { description = \"d\", prompt = \"p\" }", "subagents"),
             ("mcp_servers.a = { command = \"x\" }", "mcp_servers"),
             ("max_turns = 2", "max_turns"),
+            ("mode = \"plan\"", "mode"),
         ];
         let kinds: [(&str, &[&str], &str); 6] = [
-            ("protocol = \"acp\"\ncommand = [\"x\"]", &["mcp_servers"], "its protocol has no word for it"),
-            ("protocol = \"claude-code\"\n", &["system_prompt", "subagents", "mcp_servers", "max_turns"], ""),
+            ("protocol = \"acp\"\ncommand = [\"x\"]", &["mcp_servers", "mode"], "its protocol has no word for it"),
+            (
+                "protocol = \"claude-code\"\n",
+                &["system_prompt", "subagents", "mcp_servers", "max_turns"],
+                "its protocol has no word for it; the agent's own configuration may",
+            ),
             ("protocol = \"codex\"\n", &["system_prompt", "mcp_servers"], "its protocol has no word for it"),
             ("protocol = \"demo\"\n", &[], "the demo agent is built in and has none"),
             ("protocol = \"openai\"\n", &["system_prompt"], "a model has no tools and gives one answer"),

@@ -1,4 +1,4 @@
-//! What an agent is told with every session: `system_prompt`, `subagents`, `mcp_servers` and `max_turns` of `[agents.NAME]`.
+//! What an agent is told with every session: `system_prompt`, `subagents`, `mcp_servers`, `max_turns` and `mode` of `[agents.NAME]`.
 //!
 //! Never: a key that the agent could not be told, or a server of which not each word goes to the agent.
 
@@ -14,6 +14,7 @@ pub struct FileSetup {
     pub subagents: BTreeMap<Spanned<String>, FileSubagent>,
     pub mcp_servers: BTreeMap<Spanned<String>, FileServer>,
     pub max_turns: Option<Spanned<NonZeroU32>>,
+    pub mode: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -43,7 +44,8 @@ impl FileSetup {
             return Err((span, format!("{key}: {why}")));
         }
         let system_prompt = self.system_prompt.map(|text| filled("system_prompt", text)).transpose()?;
-        let mut setup = Setup { system_prompt, max_turns: self.max_turns.map(Spanned::into_inner), ..Setup::default() };
+        let mode = self.mode.map(|mode| filled("mode", mode)).transpose()?;
+        let mut setup = Setup { system_prompt, max_turns: self.max_turns.map(Spanned::into_inner), mode, ..Setup::default() };
         for (name, subagent) in self.subagents {
             let FileSubagent { description, prompt, tools, model } = subagent;
             let key = named("subagents", name)?;
@@ -60,12 +62,13 @@ impl FileSetup {
         Ok(setup)
     }
 
-    fn spans(&self) -> [(&'static str, Option<Range<usize>>); 4] {
+    fn spans(&self) -> [(&'static str, Option<Range<usize>>); 5] {
         [
             ("system_prompt", self.system_prompt.as_ref().map(Spanned::span)),
             ("subagents", self.subagents.keys().next().map(Spanned::span)),
             ("mcp_servers", self.mcp_servers.keys().next().map(Spanned::span)),
             ("max_turns", self.max_turns.as_ref().map(Spanned::span)),
+            ("mode", self.mode.as_ref().map(Spanned::span)),
         ]
     }
 }

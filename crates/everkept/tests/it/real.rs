@@ -65,6 +65,13 @@ impl World {
         std::fs::write(self.path("data").join("config.toml"), config).unwrap();
     }
 
+    /// What the agent is to work in.
+    pub fn mode(&self, mode: &str) {
+        let file = self.path("data").join("config.toml");
+        let config = std::fs::read_to_string(&file).unwrap() + &format!("mode = {mode:?}\n");
+        std::fs::write(&file, config).unwrap();
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -223,6 +230,40 @@ pub async fn survives_kill_9_on_one_agent_session(world: &World, program: &str) 
     let held = server.get(&format!("/api/sessions/{session}")).await;
     assert_eq!(held["agent_sessions"].as_array().unwrap().len(), 1, "{held}");
     assert_eq!(held["agent_sessions"][0]["successors"], json!([]), "one agent session in all");
+    let agents = world.agents();
+    server.kill();
+    gone(&agents, Duration::from_secs(2)).await;
+}
+
+/// Then another model from one turn on, whatever is killed, and a fork of the agent's own session.
+pub async fn changes_its_model_and_is_forked(world: &World, model: &str) {
+    let mut server = Server::start(&world.path("data"));
+    let session = server.get("/api/sessions").await["items"][0]["id"].as_str().unwrap().to_owned();
+    let mut all = world.last_prompts();
+    let path = format!("/api/sessions/{session}/turns");
+    let turn = server.post(&path, json!({ "input": "another model", "model": model })).await;
+    let turn = server.ended(turn["id"].as_str().unwrap()).await;
+    assert_eq!((&turn["state"], &world.last_request()["body"]["model"]), (&json!("completed"), &json!(model)), "{turn}");
+    let agents = world.agents();
+    server.kill();
+    gone(&agents, Duration::from_secs(2)).await;
+    server = Server::start(&world.path("data"));
+    let turn = server.ended(&server.send(&session, "the same model").await).await;
+    assert_eq!((&turn["state"], &world.last_request()["body"]["model"]), (&json!("completed"), &json!(model)), "{turn}");
+    all.extend(["another model", "the same model"].map(str::to_owned));
+    assert_eq!(world.last_prompts(), all);
+
+    let fork = server.post(&format!("/api/sessions/{session}/fork"), json!({})).await["id"].as_str().unwrap().to_owned();
+    let mut agent_sessions = Vec::new();
+    for (session, prompt) in [(fork, "in the fork"), (session, "beside the fork")] {
+        let turn = server.ended(&server.send(&session, prompt).await).await;
+        assert_eq!(turn["state"], "completed", "{turn}");
+        assert_eq!(world.last_prompts(), [&all[..], &[prompt.to_owned()]].concat());
+        let held = server.get(&format!("/api/sessions/{session}")).await;
+        assert_eq!(held["agent_sessions"].as_array().unwrap().len(), 1, "{held}");
+        agent_sessions.push(held["agent_sessions"][0]["first"].clone());
+    }
+    assert_ne!(agent_sessions[0], agent_sessions[1], "a fork is an agent session of its own");
     let agents = world.agents();
     server.kill();
     gone(&agents, Duration::from_secs(2)).await;
