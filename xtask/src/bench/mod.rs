@@ -11,6 +11,7 @@ mod forks;
 mod http;
 mod lists;
 mod log;
+mod overhead;
 mod pages;
 mod reads;
 mod server;
@@ -42,6 +43,7 @@ const ROWS: &[(&str, Row)] = &[
     ("start", starts::run),
     ("append", appends::run),
     ("turn", turns::run),
+    ("overhead", overhead::run),
     ("read", reads::run),
     ("list", lists::run),
     ("fork", forks::run),

@@ -11,7 +11,7 @@ use std::io::Read;
 use std::time::Instant;
 
 /// Beside `reply N to: `, which is three words.
-const WORDS: usize = 197;
+pub const WORDS: usize = 197;
 const TURNS: u64 = 20;
 
 pub fn run(options: &Options) -> anyhow::Result<Vec<Figure>> {
@@ -42,15 +42,17 @@ pub fn run(options: &Options) -> anyhow::Result<Vec<Figure>> {
     ])
 }
 
-struct Turn {
-    head: u64,
+pub struct Turn {
+    pub head: u64,
     /// Seconds from the request to the first event, the first word and the end.
-    first: f64,
-    word: f64,
-    whole: f64,
+    pub first: f64,
+    pub word: f64,
+    pub whole: f64,
+    /// What was committed as one has one time.
+    pub commits: usize,
 }
 
-fn turn(server: &Server, session: &str, after: u64, input: &str) -> anyhow::Result<Turn> {
+pub fn turn(server: &Server, session: &str, after: u64, input: &str) -> anyhow::Result<Turn> {
     let mut connection = server.connect()?;
     let mut stream = server.connect()?.follow(session, after)?;
     let begun = Instant::now();
@@ -86,7 +88,14 @@ fn turn(server: &Server, session: &str, after: u64, input: &str) -> anyhow::Resu
     // What comes close together is one event: the text counts, not how many pieces it came in.
     ensure!(words(&stream.bytes) >= WORDS, "words of a turn are missing");
     let (first, word, whole) = answer;
-    Ok(Turn { head, first: first.context("a first event")?, word: word.context("a first word")?, whole })
+    let commits = times(&stream.bytes);
+    Ok(Turn { head, first: first.context("a first event")?, word: word.context("a first word")?, whole, commits })
+}
+
+fn times(bytes: &[u8]) -> usize {
+    let text = String::from_utf8_lossy(bytes);
+    let times: std::collections::BTreeSet<_> = text.split("\"at\":\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    times.len()
 }
 
 /// How often the word of the prompt was said by the agent.
