@@ -180,6 +180,7 @@ impl From<core::Message> for Message {
             role: message.role.into(),
             parts: message.parts.into_iter().map(Into::into).collect(),
             created_at: time(message.created_at),
+            usage: message.usage.map(Into::into),
         }
     }
 }

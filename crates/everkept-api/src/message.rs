@@ -2,7 +2,7 @@
 //!
 //! Never: a rewritten tool input or output; an agent's JSON is the text the agent sent.
 
-use crate::{RawJson, words::words};
+use crate::{RawJson, Usage, words::words};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -17,6 +17,9 @@ pub struct Message {
     pub parts: Vec<Part>,
     #[schema(format = DateTime)]
     pub created_at: String,
+    /// What the requests to the model that made it used, where the agent says so: a part of what its turn cost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
 }
 
 impl Message {

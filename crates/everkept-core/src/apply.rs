@@ -102,7 +102,7 @@ impl State {
                 self.open_parts.remove(&data.part);
                 self.settle_message(data.message);
             }
-            Body::PlanUpdated(_) | Body::AgentRaw(_) => {}
+            Body::PlanUpdated(_) | Body::MessageUsed(_) | Body::AgentRaw(_) => {}
             Body::ToolStarted(data) => {
                 self.parts_made += 1;
                 let tool = OpenTool { message: data.message, part: data.part, status: data.status };

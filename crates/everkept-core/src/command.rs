@@ -268,6 +268,11 @@ pub enum Said {
     },
     /// What the turn cost so far.
     Usage(Usage),
+    /// What one request to the model used, which made this message, or the one that is being written.
+    MessageUsage {
+        message: Option<String>,
+        usage: Usage,
+    },
     FileChanges(Json),
     Compacting(bool),
     /// The agent announced a session id.

@@ -86,6 +86,7 @@ events! {
     ToolUpdated = "tool.updated",
     ToolCompleted = "tool.completed",
     UsageReported = "usage",
+    MessageUsed = "message.usage",
     QuestionAsked = "question.asked",
     QuestionAnswered = "question.answered",
     QuestionExpired = "question.expired",
@@ -104,6 +105,7 @@ impl Body {
                 | Body::ToolUpdated(_)
                 | Body::ToolCompleted(_)
                 | Body::PlanUpdated(_)
+                | Body::MessageUsed(_)
                 | Body::AgentRaw(_)
                 | Body::AgentSessionKept(_)
                 | Body::AgentSessionPutBack(_)
@@ -460,6 +462,14 @@ pub struct ToolCompleted {
 /// What the turn has cost so far; the last one of a turn counts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UsageReported {
+    #[serde(flatten)]
+    pub usage: Usage,
+}
+
+/// What one request to the model used; those that made a message add up. They are part of what the turn cost, not beside it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MessageUsed {
+    pub message: MessageId,
     #[serde(flatten)]
     pub usage: Usage,
 }

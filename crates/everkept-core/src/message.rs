@@ -1,6 +1,6 @@
 //! A message and its parts, as a reader sees them.
 
-use crate::{Json, MessageId, PartId, TextDigest, Timestamp, TurnId};
+use crate::{Json, MessageId, PartId, TextDigest, Timestamp, TurnId, Usage};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -20,6 +20,8 @@ pub struct Message {
     pub role: Role,
     pub parts: Vec<Part>,
     pub created_at: Timestamp,
+    /// What the model's requests that made it used, where the agent says so.
+    pub usage: Option<Usage>,
 }
 
 impl Message {

@@ -52,6 +52,7 @@ pub fn effects(state: &State, event: &Event) -> Vec<Effect> {
         | Body::ToolUpdated(_)
         | Body::ToolCompleted(_)
         | Body::UsageReported(_)
+        | Body::MessageUsed(_)
         | Body::QuestionAsked(_)
         | Body::RuleRemoved(_)
         | Body::AgentRaw(_) => Vec::new(),

@@ -128,6 +128,7 @@ pub fn records(state: &State, events: &[Event]) -> Vec<Record> {
             | Body::ToolUpdated(_)
             | Body::ToolCompleted(_)
             | Body::UsageReported(_)
+            | Body::MessageUsed(_)
             | Body::RuleRemoved(_)
             | Body::AgentRaw(_) => {}
         }

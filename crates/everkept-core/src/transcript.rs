@@ -14,7 +14,8 @@ pub struct Fold {
 
 impl Fold {
     /// Kinds that say something about a message; a reader may leave out the others.
-    pub const KINDS: &'static [&'static str] = &["message.added", "part.delta", "tool.started", "tool.updated", "tool.completed"];
+    pub const KINDS: &'static [&'static str] =
+        &["message.added", "part.delta", "tool.started", "tool.updated", "tool.completed", "message.usage"];
 
     pub fn apply(&mut self, event: &Event) {
         match &event.body {
@@ -30,6 +31,7 @@ impl Fold {
                     role: data.role,
                     parts: data.parts.iter().map(part).collect(),
                     created_at: event.at,
+                    usage: None,
                 });
             }
             Body::PartDelta(data) => self.add_text(data),
@@ -60,6 +62,11 @@ impl Fold {
                     keep_newer(&mut tool.title, &data.title);
                     keep_newer(&mut tool.input, &data.input);
                     keep_newer(&mut tool.output, &data.output);
+                }
+            }
+            Body::MessageUsed(data) => {
+                if let Some(message) = self.message(data.message) {
+                    message.usage.get_or_insert_default().add(&data.usage);
                 }
             }
             Body::SessionCreated(_)

@@ -46,6 +46,8 @@ pub struct Price {
     /// Without one, what was read from a cache has no known price.
     pub cache_read: Option<u64>,
     pub cache_write: Option<u64>,
+    /// A longer prompt has another price, which is not known: nor is then what a turn cost that took in more than this.
+    pub up_to: Option<u64>,
     /// The day it was the price, as `2026-11-20`.
     pub date: String,
 }
@@ -136,6 +138,11 @@ impl Price {
     /// None where something was used that has no price, or nothing is known of what was used.
     fn of(&self, usage: &Usage) -> Option<u64> {
         if usage.input_tokens.is_none() && usage.output_tokens.is_none() {
+            return None;
+        }
+        let took_in = [usage.input_tokens, usage.cache_read_tokens, usage.cache_write_tokens];
+        let took_in = took_in.into_iter().flatten().fold(0, u64::saturating_add);
+        if self.up_to.is_some_and(|up_to| took_in > up_to) {
             return None;
         }
         let cost = |tokens: Option<u64>, price: Option<u64>| match tokens {

@@ -135,7 +135,7 @@ impl From<Message> for MessageFrame {
             }
             Part::File(file) => PartFrame::File(file),
         };
-        let Message { id, turn, role, parts, created_at } = message;
+        let Message { id, turn, role, parts, created_at, usage: _ } = message;
         MessageFrame { id, turn, role, parts: parts.into_iter().map(part).collect(), created_at: created_at.0 }
     }
 }
@@ -151,7 +151,7 @@ impl From<MessageFrame> for Message {
             PartFrame::File(file) => Part::File(file),
         };
         let MessageFrame { id, turn, role, parts, created_at } = message;
-        Message { id, turn, role, parts: parts.into_iter().map(part).collect(), created_at: Timestamp(created_at) }
+        Message { id, turn, role, parts: parts.into_iter().map(part).collect(), created_at: Timestamp(created_at), usage: None }
     }
 }
 
@@ -215,6 +215,7 @@ fn said_frame(said: Said) -> Option<SaidFrame> {
         }
         Said::Plan { entries } => SaidFrame::Plan { entries: json(entries)? },
         Said::Usage(usage) => SaidFrame::Usage(usage),
+        Said::MessageUsage { message, usage } => SaidFrame::MessageUsage { message, usage },
         Said::FileChanges(changes) => SaidFrame::FileChanges(changes),
         Said::Compacting(begins) => SaidFrame::Compacting(begins),
         Said::AgentSession(id) => SaidFrame::AgentSession(id.to_string()),
@@ -251,6 +252,7 @@ impl TryFrom<SaidFrame> for Said {
             }
             SaidFrame::Plan { entries } => Said::Plan { entries: Payload::Json(entries) },
             SaidFrame::Usage(usage) => Said::Usage(usage),
+            SaidFrame::MessageUsage { message, usage } => Said::MessageUsage { message, usage },
             SaidFrame::FileChanges(changes) => Said::FileChanges(changes),
             SaidFrame::Compacting(begins) => Said::Compacting(begins),
             SaidFrame::AgentSession(id) => Said::AgentSession(agent_session(id)?),

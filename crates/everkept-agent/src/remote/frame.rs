@@ -248,6 +248,10 @@ pub enum SaidFrame {
         entries: Json,
     },
     Usage(Usage),
+    MessageUsage {
+        message: Option<String>,
+        usage: Usage,
+    },
     FileChanges(Json),
     Compacting(bool),
     AgentSession(String),

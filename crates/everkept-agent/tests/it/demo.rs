@@ -195,6 +195,7 @@ fn message(role: Role) -> Message {
         role,
         parts: vec![Part::Text { id, text: "earlier".into() }],
         created_at: Timestamp(0),
+        usage: None,
     }
 }
 

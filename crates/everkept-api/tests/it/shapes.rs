@@ -91,8 +91,9 @@ fn a_message_with_every_part() {
             core::Part::File(core::FilePart { id: core::PartId(id(6)), name: None, media_type: "image/png".into(), blob }),
         ],
         created_at: core::Timestamp(1),
+        usage: Some(core::Usage { output_tokens: Some(3), ..core::Usage::default() }),
     };
-    insta::assert_snapshot!(wire(&Message::from(message)), @r#"{"id":"msg_00000000000000000000000000000001","turn":"trn_00000000000000000000000000000002","role":"assistant","parts":[{"type":"reasoning","id":"prt_00000000000000000000000000000003","text":"hm"},{"type":"text","id":"prt_00000000000000000000000000000004","text":"line\n\"two\""},{"type":"tool","id":"prt_00000000000000000000000000000005","call":"call_1","name":"bash","title":null,"status":"completed","input":{"json":{"cmd":"ls","n":1e400}},"output":{"blob":{"id":"2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881","bytes":70000}}},{"type":"file","id":"prt_00000000000000000000000000000006","name":null,"media_type":"image/png","blob":{"id":"2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881","bytes":70000}}],"created_at":"1970-01-01T00:00:00.000001Z"}"#);
+    insta::assert_snapshot!(wire(&Message::from(message)), @r#"{"id":"msg_00000000000000000000000000000001","turn":"trn_00000000000000000000000000000002","role":"assistant","parts":[{"type":"reasoning","id":"prt_00000000000000000000000000000003","text":"hm"},{"type":"text","id":"prt_00000000000000000000000000000004","text":"line\n\"two\""},{"type":"tool","id":"prt_00000000000000000000000000000005","call":"call_1","name":"bash","title":null,"status":"completed","input":{"json":{"cmd":"ls","n":1e400}},"output":{"blob":{"id":"2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881","bytes":70000}}},{"type":"file","id":"prt_00000000000000000000000000000006","name":null,"media_type":"image/png","blob":{"id":"2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881","bytes":70000}}],"created_at":"1970-01-01T00:00:00.000001Z","usage":{"output_tokens":3}}"#);
 }
 
 #[test]

@@ -3,10 +3,10 @@
 use super::limits::check_heard;
 use super::{Log, answer};
 use crate::{
-    AgentRaw, AgentSessionId, AgentSessionSucceeded, Asked, Event, ExpiredBecause, MAX_DELTA_BYTES, MessageAdded, MessageId, OptionKind,
-    PartCompleted, PartDelta, PartId, Payload, PlanUpdated, QuestionAnswered, QuestionAsked, QuestionId, QuestionKind, Refusal, Role, Said,
-    SessionUpdated, SuccessionCause, TextDigest, TextKind, ToolCompleted, ToolStarted, ToolStatus, ToolUpdated, TurnId, TurnWaiting,
-    UsageReported, split_text,
+    AgentRaw, AgentSessionId, AgentSessionSucceeded, Asked, Event, ExpiredBecause, MAX_DELTA_BYTES, MessageAdded, MessageId, MessageUsed,
+    OptionKind, PartCompleted, PartDelta, PartId, Payload, PlanUpdated, QuestionAnswered, QuestionAsked, QuestionId, QuestionKind, Refusal,
+    Role, Said, SessionUpdated, SuccessionCause, TextDigest, TextKind, ToolCompleted, ToolStarted, ToolStatus, ToolUpdated, TurnId,
+    TurnWaiting, UsageReported, split_text,
 };
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -106,6 +106,12 @@ impl Ear {
                     log.add(turn, UsageReported { usage });
                 }
             }
+            Said::MessageUsage { message, usage } => {
+                self.flush(log);
+                if let Some(message) = self.message_of(log, message.as_deref()) {
+                    log.add(turn, MessageUsed { message, usage });
+                }
+            }
             Said::FileChanges(changes) => {
                 self.flush(log);
                 log.add(turn, SessionUpdated { file_changes: Some(changes), ..SessionUpdated::default() });
@@ -172,6 +178,15 @@ impl Ear {
         log.add(Some(self.turn), MessageAdded { message: id, role: Role::Assistant, parts: Vec::new(), agent_message });
         self.message = Some((key, id));
         id
+    }
+
+    /// The turn's message of that name. Calls without a word have no message of their own: they stand in the one before.
+    fn message_of(&self, log: &Log<'_>, key: Option<&str>) -> Option<MessageId> {
+        let (held, current) = self.message.as_ref()?;
+        let of_turn = log.state.turn(self.turn).map_or(&[][..], |entry| &entry.turn.response_messages);
+        let mut earlier = of_turn.iter().filter_map(|id| log.state.message(*id));
+        let named = earlier.find(|message| key.is_some() && held.as_deref() != key && message.agent_message.as_deref() == key);
+        Some(named.map_or(*current, |message| message.id))
     }
 
     fn flush(&mut self, log: &mut Log<'_>) {

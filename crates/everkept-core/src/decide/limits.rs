@@ -120,6 +120,7 @@ pub(super) fn check_heard(events: &[Event]) -> Result<(), Refusal> {
             | Body::QuestionAnswered(_)
             | Body::QuestionExpired(_)
             | Body::UsageReported(_)
+            | Body::MessageUsed(_)
             | Body::TurnWaiting(_)
             | Body::AgentSessionPinned(_)
             | Body::AgentSessionSucceeded(_)

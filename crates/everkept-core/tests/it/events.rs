@@ -150,6 +150,7 @@ fn samples() -> Vec<Body> {
             },
         }
         .into(),
+        MessageUsed { message: message(1), usage: Usage { output_tokens: Some(2), ..Usage::default() } }.into(),
         QuestionAsked {
             question: question(1),
             kind: QuestionKind::Permission,
@@ -210,6 +211,7 @@ fn the_shape_of_every_kind_stays_as_it_is() {
     tool.updated {"message":"msg_00000000000000030000000000000001","part":"prt_00000000000000050000000000000001","status":"running","title":"t","output":{"blob":{"id":"fa2c8cc4f28176bbeed4b736df569a34c79cd3723e9ec42f9674b4d46ac6b8b8","bytes":70000}}}
     tool.completed {"message":"msg_00000000000000030000000000000001","part":"prt_00000000000000050000000000000001","status":"failed"}
     usage {"input_tokens":1,"output_tokens":2,"reasoning_tokens":3,"cache_read_tokens":4,"cache_write_tokens":5,"cost_usd_micros":18446744073709551615,"priced_on":"2026-11-20","request":"r","models":{"p/m":{"output_tokens":2}}}
+    message.usage {"message":"msg_00000000000000030000000000000001","output_tokens":2}
     question.asked {"question":"qst_00000000000000040000000000000001","type":"permission","title":"run?","call":{"json":{"n":1e400,"s":"\ud800"}},"digest":"7edb360f06acaef2cc80dba16cf563f199d347db4443da04da0c8173e3f9e4ed","request":"7","options":[{"id":"y","label":"Yes","kind":"allow_always"}],"expires_at":"2023-11-14T22:13:20.5Z"}
     question.answered {"question":"qst_00000000000000040000000000000001","option":"y","note":"go","rule":{"id":"qst_00000000000000040000000000000001","agent":"demo","digest":"7edb360f06acaef2cc80dba16cf563f199d347db4443da04da0c8173e3f9e4ed","title":"run?","created_at":"2023-11-14T22:13:20.5Z"},"by_rule":"qst_00000000000000040000000000000002"}
     question.expired {"question":"qst_00000000000000040000000000000001","because":"agent_gone"}
@@ -534,6 +536,9 @@ fn kind(kind: &str) -> BoxedStrategy<Body> {
                 let models = [(model("p/m"), part.clone())].into();
                 UsageReported { usage: Usage { request: Some(request), models, ..part } }.into()
             })
+            .boxed(),
+        "message.usage" => (some_uuid(), any::<[Option<u64>; 6]>())
+            .prop_map(|(message, figures)| MessageUsed { message: MessageId(message), usage: Usage::from_figures(figures) }.into())
             .boxed(),
         "question.asked" => {
             let kinds =

@@ -406,6 +406,23 @@ fn the_last_usage_of_a_turn_counts_and_the_session_adds_its_turns() {
     assert_eq!((world.turn(1).usage.clone(), world.state.session.usage.clone()), (Some(usage(3)), usage(7)));
 }
 
+#[test]
+fn what_requests_used_stands_with_the_messages_they_made_and_is_added_to_nothing() {
+    let tokens = |n| Usage { output_tokens: Some(n), ..Usage::default() };
+    let said = |name: &str, text: &str| Said::Text { message: Some(name.into()), text: text.into() };
+    let used = |name: Option<&str>, n| Said::MessageUsage { message: name.map(str::to_owned), usage: tokens(n) };
+    let mut world = running();
+    // Nothing was written yet that it could stand with.
+    world.run(hear(1, [used(Some("a"), 1)]));
+    world.run(hear(1, [said("a", "one"), used(Some("a"), 2), used(Some("call"), 4), said("b", "two")]));
+    world.run(hear(1, [used(Some("a"), 8), used(None, 16), used(Some("b"), 32), Said::Usage(tokens(70))]));
+    let mut fold = Fold::default();
+    world.log.iter().for_each(|event| fold.apply(event));
+    let usages: Vec<_> = fold.into_messages().into_iter().map(|message| message.usage.and_then(|usage| usage.output_tokens)).collect();
+    assert_eq!(usages, [None, Some(2 + 4 + 8), Some(16 + 32)]);
+    assert_eq!(world.turn(1).usage, Some(tokens(70)));
+}
+
 /// TU-03, TU-04: a new end does not compile here until somebody says what it means.
 #[test]
 fn tu_04_every_end_is_a_state_that_is_not_open() {

@@ -26,7 +26,8 @@ fn what_an_agent_counts_again_under_the_same_id_counts_once_in_forks_too() {
 
 #[test]
 fn a_cost_is_reckoned_where_there_is_a_price_for_all_of_it_and_nowhere_else() {
-    let price = |cache_read| Price { input: 3_000_000, output: 15_000_000, cache_read, cache_write: None, date: "2026-11-20".into() };
+    let price =
+        |cache_read| Price { input: 3_000_000, output: 15_000_000, cache_read, cache_write: None, up_to: None, date: "2026-11-20".into() };
     let prices = Prices::from([(model("p/m"), price(Some(300_000))), (model("p/small"), price(None))]);
     let used = Usage { input_tokens: Some(1_000), output_tokens: Some(10), cache_read_tokens: Some(100), ..Usage::default() };
     let reckoned = |mut usage: Usage, asked: Option<&str>| {
@@ -36,6 +37,13 @@ fn a_cost_is_reckoned_where_there_is_a_price_for_all_of_it_and_nowhere_else() {
     let known = (Some(3_000 + 150 + 30), Some("2026-11-20".to_owned()));
     assert_eq!(reckoned(used.clone(), Some("p/m")), known);
     assert_eq!(reckoned(used.clone(), Some("m")), known, "an agent may leave the provider out");
+    let bounded = |up_to| {
+        let prices = Prices::from([(model("p/m"), Price { up_to: Some(up_to), ..price(Some(300_000)) })]);
+        let mut usage = used.clone();
+        usage.reckon(Some(&model("p/m")), &prices);
+        usage.cost_usd_micros
+    };
+    assert_eq!((bounded(1_100), bounded(1_099)), (known.0, None), "a longer prompt may have another price");
     let unknown = [Some("p/m2"), Some("q/m"), Some("p"), Some("p/small"), None];
     for asked in unknown {
         assert_eq!(reckoned(used.clone(), asked), (None, None), "{asked:?} has no price, or none for a cache");
@@ -47,7 +55,7 @@ fn a_cost_is_reckoned_where_there_is_a_price_for_all_of_it_and_nowhere_else() {
 
 #[test]
 fn the_cost_of_several_models_is_that_of_each_or_unknown() {
-    let price = Price { input: 2_000_000, output: 0, cache_read: None, cache_write: None, date: "2026-11-20".into() };
+    let price = Price { input: 2_000_000, output: 0, cache_read: None, cache_write: None, up_to: None, date: "2026-11-20".into() };
     let prices = Prices::from([(model("p/a"), price)]);
     let reported = Usage { cost_usd_micros: Some(5), ..tokens(1) };
     let of = |other: Usage| {

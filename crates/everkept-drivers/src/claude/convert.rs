@@ -209,6 +209,18 @@ pub fn usage(result: &Object<'_>) -> Usage {
     }
 }
 
+/// What one request used; what a later word on it leaves out stays as it was.
+pub fn request_usage(usage: &Object<'_>, before: &Usage) -> Usage {
+    let count = |key: &str, before: Option<u64>| usage.get(key).and_then(Value::number).or(before);
+    Usage {
+        input_tokens: count("input_tokens", before.input_tokens),
+        output_tokens: count("output_tokens", before.output_tokens),
+        cache_read_tokens: count("cache_read_input_tokens", before.cache_read_tokens),
+        cache_write_tokens: count("cache_creation_input_tokens", before.cache_write_tokens),
+        ..Usage::default()
+    }
+}
+
 fn of_model(model: &Object<'_>) -> Usage {
     let count = |key| model.get(key).and_then(Value::number);
     let guessed = model.text("costBasis").as_deref() == Some("unknown");

@@ -4,7 +4,7 @@
 
 use super::convert::{self, raw};
 use crate::json::{Object, Value};
-use everkept_core::{AgentSessionId, Said};
+use everkept_core::{AgentSessionId, Said, Usage};
 use std::collections::BTreeSet;
 
 /// What was said so far in the running turn, as far as the next line depends on it.
@@ -12,6 +12,8 @@ use std::collections::BTreeSet;
 pub struct Speech {
     /// The message that is streamed.
     message: Option<String>,
+    /// What the request that makes it has used so far.
+    usage: Usage,
     /// The text of the block that is streamed.
     streamed: String,
     /// The calls that are begun.
@@ -51,16 +53,23 @@ impl Speech {
         let fields = event.object();
         let said = match fields.text("type")?.as_str() {
             "message_start" => {
-                self.message = fields.object("message").text("id");
+                let message = fields.object("message");
+                self.message = message.text("id");
+                self.usage = convert::request_usage(&message.object("usage"), &Usage::default());
                 self.streamed.clear();
                 Some(Vec::new())
+            }
+            "message_delta" => {
+                let usage = convert::request_usage(&fields.object("usage"), &std::mem::take(&mut self.usage));
+                let message = self.message.clone();
+                Some((usage != Usage::default()).then_some(Said::MessageUsage { message, usage }).into_iter().collect())
             }
             "content_block_start" => {
                 self.streamed.clear();
                 Some(self.begun(&fields.object("content_block")))
             }
             "content_block_delta" => self.piece(&fields.object("delta")),
-            "content_block_stop" | "message_delta" | "message_stop" | "ping" => Some(Vec::new()),
+            "content_block_stop" | "message_stop" | "ping" => Some(Vec::new()),
             _ => None,
         };
         Some(said.unwrap_or_else(|| vec![raw(event.json())]))

@@ -47,6 +47,8 @@ struct RunningPrompt {
     streamed: BTreeSet<String>,
     /// What the thread had used before the prompt.
     used_before: Option<convert::Tokens>,
+    /// What it had used when Codex last said.
+    used: Option<convert::Tokens>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -160,6 +162,7 @@ impl Dialogue {
             calls: BTreeMap::new(),
             streamed: BTreeSet::new(),
             used_before: None,
+            used: None,
         });
     }
 
@@ -254,7 +257,7 @@ impl Dialogue {
             }
             "item/started" => self.item_begun(params),
             "item/completed" => self.item_ended(params),
-            "thread/tokenUsage/updated" => self.used(params).into_iter().collect(),
+            "thread/tokenUsage/updated" => self.used(params).unwrap_or_default(),
             "serverRequest/resolved" => self.withdrawn(params),
             "turn/plan/updated" => vec![convert::plan(params)],
             _ => match convert::delta(method, params) {
@@ -289,14 +292,17 @@ impl Dialogue {
     }
 
     /// Codex tells what its thread used in all, and what the last request to the model did.
-    fn used(&mut self, params: &Object<'_>) -> Option<Said> {
+    fn used(&mut self, params: &Object<'_>) -> Option<Vec<Said>> {
         let prompt = self.prompt.as_mut().filter(|prompt| prompt.id.is_some() && prompt.id == params.text("turnId"))?;
         let usage = params.object("tokenUsage");
         let total = convert::Tokens::from(&usage.object("total"));
-        let before = prompt.used_before.get_or_insert_with(|| total.less(&convert::Tokens::from(&usage.object("last"))));
-        let usage = Usage::from(total.less(before));
+        let before = *prompt.used_before.get_or_insert_with(|| total.less(&convert::Tokens::from(&usage.object("last"))));
+        let last = total.less(&prompt.used.replace(total).unwrap_or(before));
+        let of_message = (last != convert::Tokens::default()).then(|| Said::MessageUsage { message: None, usage: last.into() });
+        let usage = Usage::from(total.less(&before));
         let models = self.used_model.clone().map(|model| (model, usage.clone())).into_iter().collect();
-        Some(Said::Usage(Usage { request: prompt.id.clone(), models, ..usage }))
+        let of_turn = Said::Usage(Usage { request: prompt.id.clone(), models, ..usage });
+        Some(of_message.into_iter().chain([of_turn]).collect())
     }
 
     /// Of a question that was answered, it is no news.

@@ -206,7 +206,7 @@ pub fn paths(fields: &Object<'_>) -> Option<String> {
 }
 
 /// Tokens, as Codex counts them; the cached ones are among those that went in.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tokens {
     input: u64,
     output: u64,

@@ -72,7 +72,9 @@ impl Answer {
             }
             ("message_stop", _) => {
                 let reason = self.reason.take().unwrap_or_else(|| "end_turn".into());
-                return Read { said: Vec::new(), done: Some(Done::Completed { reason }) };
+                let usage = self.usage.clone();
+                let of_message = (usage != Usage::default()).then(|| Said::MessageUsage { message: self.message.clone(), usage });
+                return Read { said: of_message.into_iter().collect(), done: Some(Done::Completed { reason }) };
             }
             ("error", _) => return Read { said: Vec::new(), done: Some(failed(&data, "error")) },
             ("ping" | "content_block_start" | "content_block_stop", _) | ("content_block_delta", "signature_delta") => {

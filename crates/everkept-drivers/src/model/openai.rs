@@ -58,12 +58,16 @@ fn content(parts: &[Content]) -> Value {
 pub struct Answer {
     /// Why it ended, which is said before the usage is.
     reason: Option<String>,
+    message: Option<String>,
+    usage: Option<Usage>,
 }
 
 impl Answer {
     pub fn read(&mut self, event: &Sse) -> Read {
         if event.data == "[DONE]" {
-            return Read { said: Vec::new(), done: self.completed() };
+            let message = self.message.clone();
+            let of_message = self.usage.take().map(|usage| Said::MessageUsage { message, usage });
+            return Read { said: of_message.into_iter().collect(), done: self.completed() };
         }
         let Ok(chunk) = serde_json::from_str::<Value>(&event.data) else {
             return Read { said: vec![raw(&event.data)], done: None };
@@ -73,6 +77,7 @@ impl Answer {
         }
         let mut said = Vec::new();
         let message = || chunk["id"].as_str().map(str::to_owned);
+        self.message = message().or(self.message.take());
         let choice = &chunk["choices"][0];
         let delta = &choice["delta"];
         // DeepSeek, vLLM and others name it the first way, OpenRouter and llama.cpp the second.
@@ -85,7 +90,9 @@ impl Answer {
             said.push(Said::Text { message: message(), text: text.to_owned() });
         }
         if let Some(usage) = chunk.get("usage").filter(|usage| usage.is_object()) {
-            said.push(Said::Usage(self::usage(usage)));
+            let usage = self::usage(usage);
+            said.push(Said::Usage(usage.clone()));
+            self.usage = Some(usage);
         }
         if let Some(reason) = choice["finish_reason"].as_str() {
             self.reason = Some(reason.to_owned());

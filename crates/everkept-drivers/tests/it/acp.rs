@@ -272,6 +272,7 @@ pub fn message(role: Role, text: &str) -> Message {
         role,
         parts: vec![Part::Text { id: PartId::derive(Default::default(), "part", 0), text: text.into() }],
         created_at: Timestamp(0),
+        usage: None,
     }
 }
 

@@ -37,6 +37,7 @@ async fn what_codex_said_is_understood() {
         [
             "reasoning : thinking about: say hello THINK",
             "text item_fake: reply 1 to: say hello THINK",
+            "used : 3 in, 6 out",
             "usage 3 in, 6 out",
             r#"Completed { reason: "completed" }"#,
         ]
@@ -47,8 +48,10 @@ async fn what_codex_said_is_understood() {
             r#"tool call_2 commandExecution Running "/bin/bash -lc 'echo tool-ran >> tool.log'" {"command":"/bin/bash -lc 'echo tool-ran >> tool.log'","cwd":"/home/someone/work"}"#,
             r#"asked 0 "/bin/bash -lc 'echo tool-ran >> tool.log'" accept/AllowOnce acceptWithExecpolicyAmendment-1/AllowAlways decline/RejectOnce cancel/RejectOnce"#,
             r#"tool call_2 Completed "/bin/bash -lc 'echo tool-ran >> tool.log'" in {"command":"/bin/bash -lc 'echo tool-ran >> tool.log'","cwd":"/home/someone/work"} out {"exitCode":0}"#,
+            "used : 6 in, 6 out",
             "usage 6 in, 6 out",
             "text item_fake: reply 2 to: use it TOOL",
+            "used : 6 in, 6 out",
             "usage 12 in, 12 out",
             r#"Completed { reason: "completed" }"#,
         ]
@@ -59,8 +62,10 @@ async fn what_codex_said_is_understood() {
             r#"tool call_3 fileChange Running "/home/someone/work/patched.txt" {"changes":[{"path":"/home/someone/work/patched.txt","kind":{"type":"add"},"diff":"patched\n"}]}"#,
             r#"asked 1 "/home/someone/work/patched.txt" accept/AllowOnce acceptForSession/AllowAlways decline/RejectOnce"#,
             r#"tool call_3 Completed "/home/someone/work/patched.txt" in {"changes":[{"path":"/home/someone/work/patched.txt","kind":{"type":"add"},"diff":"patched\n"}]}"#,
+            "used : 9 in, 6 out",
             "usage 9 in, 6 out",
             "text item_fake: reply 3 to: write it EDIT",
+            "used : 9 in, 6 out",
             "usage 18 in, 12 out",
             r#"Completed { reason: "completed" }"#,
         ]
@@ -71,8 +76,10 @@ async fn what_codex_said_is_understood() {
             r#"tool call_4 commandExecution Running "/bin/bash -lc 'echo tool-ran >> tool.log'" {"command":"/bin/bash -lc 'echo tool-ran >> tool.log'","cwd":"/home/someone/work"}"#,
             r#"asked 2 "/bin/bash -lc 'echo tool-ran >> tool.log'" accept/AllowOnce acceptWithExecpolicyAmendment-1/AllowAlways decline/RejectOnce cancel/RejectOnce"#,
             r#"tool call_4 Failed "/bin/bash -lc 'echo tool-ran >> tool.log'" in {"command":"/bin/bash -lc 'echo tool-ran >> tool.log'","cwd":"/home/someone/work"}"#,
+            "used : 11 in, 5 out",
             "usage 11 in, 5 out",
             "text item_fake: reply 4 to: again TOOL",
+            "used : 11 in, 5 out",
             "usage 22 in, 10 out",
             r#"Completed { reason: "completed" }"#,
         ]
@@ -154,7 +161,18 @@ async fn a_turn_of_a_resumed_thread_counts_its_own_tokens() {
         )
     };
     let heard = answer(&[&used("before", 90, 90), &used("n", 100, 10), &used("n", 100, 10), &used("n", 130, 30), DONE]).await;
-    assert_eq!(told(&heard), ["usage 10 in, 1 out", "usage 10 in, 1 out", "usage 40 in, 31 out", r#"Completed { reason: "completed" }"#]);
+    assert_eq!(
+        told(&heard),
+        [
+            "used : 10 in, 1 out",
+            "usage 10 in, 1 out",
+            "usage 10 in, 1 out",
+            "used : 30 in, 30 out",
+            "usage 40 in, 31 out",
+            r#"Completed { reason: "completed" }"#
+        ],
+        "what is said twice was used once"
+    );
 }
 
 #[tokio::test]

@@ -81,6 +81,7 @@ fn said(n: u64, role: Role, text: &str) -> Message {
         role,
         parts: vec![Part::Text { id: PartId::derive(Default::default(), "part", n), text: text.into() }],
         created_at: Timestamp(0),
+        usage: None,
     }
 }
 
@@ -269,6 +270,12 @@ async fn an_answer_is_what_the_server_completed_and_every_byte_of_it_is_kept() {
         let input_tokens = Some(if api == Api::OpenAi { 5 } else { 9 });
         let expected = Usage { input_tokens, output_tokens: Some(3), cache_read_tokens: Some(4), reasoning_tokens, ..Usage::default() };
         assert_eq!(usage, Some(&expected));
+        let of_message = heard.said.iter().filter_map(|said| match said {
+            Said::MessageUsage { message, usage } => Some((message.is_some(), usage.clone())),
+            _ => None,
+        });
+        let ended = events.contains("[DONE]") || events.contains("message_stop");
+        assert_eq!(of_message.collect::<Vec<_>>(), vec![(true, expected); usize::from(ended)], "the one request made one message");
         let unknown = heard.said.iter().filter(|said| matches!(said, Said::Raw(_))).count();
         assert_eq!(unknown, usize::from(api == Api::Anthropic), "what has no word of ours is kept: {:?}", heard.said);
         let request = requests.recv().await.unwrap().to_lowercase();

@@ -136,6 +136,9 @@ fn head_and_text(said: &Said) -> (String, String) {
         }
         Said::Plan { entries } => json("plan ", &Some(entries.clone())),
         Said::Usage(usage) => format!("usage {} in, {} out", usage.input_tokens.unwrap_or(0), usage.output_tokens.unwrap_or(0)),
+        Said::MessageUsage { message, usage } => {
+            format!("used {}: {} in, {} out", name(message), usage.input_tokens.unwrap_or(0), usage.output_tokens.unwrap_or(0))
+        }
         Said::Asked(asked) => {
             let options: Vec<_> = asked.options.iter().map(|option| format!("{}/{:?}", option.id, option.kind)).collect();
             format!("asked {} {:?} {}", asked.request, asked.title, options.join(" "))

@@ -170,6 +170,7 @@ impl Actor {
             Said::Text { message, text } => Said::Text { message: message.map(key), text },
             Said::Reasoning { message, text } => Said::Reasoning { message: message.map(key), text },
             Said::Usage(usage) => Said::Usage(self.priced(usage)),
+            Said::MessageUsage { message, usage } => Said::MessageUsage { message: message.map(key), usage: self.priced(usage) },
             Said::FileChanges(_) | Said::Compacting(_) | Said::AgentSession(_) | Said::Withdrew { .. } => said,
         }
     }

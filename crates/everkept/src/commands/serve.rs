@@ -72,7 +72,7 @@ pub async fn run(data: DataDir, args: Serve) -> anyhow::Result<ExitCode> {
         settings: Settings {
             limits: config.limits,
             keep_trash: config.trash.keep_days.map(days),
-            prices: config.prices.clone(),
+            prices: crate::config::beside_known(config.prices.clone()),
             ..Settings::new(data.directories())
         },
     };

@@ -14,6 +14,7 @@ pub use failing::Failing;
 use failing::{FileFailing, FileFallback};
 use limits::FileLimits;
 use prices::FilePrice;
+pub use prices::beside_known;
 use serde::Deserialize;
 use setup::{FileServer, FileSetup, FileSubagent};
 use std::{collections::BTreeMap, fs, io, num::NonZeroU32, ops::Range, path::Path, time::Duration};
@@ -433,7 +434,14 @@ mod tests {
                 ]),
                 prices: Prices::from([(
                     ModelName::new("p/m").unwrap(),
-                    Price { input: 3_000_000, output: 15_250_000, cache_read: Some(300_000), cache_write: None, date: "2026-11-20".into() },
+                    Price {
+                        input: 3_000_000,
+                        output: 15_250_000,
+                        cache_read: Some(300_000),
+                        cache_write: None,
+                        up_to: None,
+                        date: "2026-11-20".into()
+                    },
                 )]),
             }
         );

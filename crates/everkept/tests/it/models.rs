@@ -36,6 +36,9 @@ async fn oc_07_a_model_goes_on_with_the_whole_conversation_after_kill_9_of_the_s
         assert_eq!((first["state"].as_str(), first["model"].as_str()), (Some("completed"), Some("fake")), "{first}");
         assert_eq!(server.said(&session).await[1].1, "reply 1 to: remember the roof");
         assert!(first["usage"]["output_tokens"].as_u64().is_some(), "{first}");
+        let messages = server.get(&format!("/api/sessions/{session}/messages")).await;
+        assert_eq!(messages["items"][1]["usage"]["output_tokens"], first["usage"]["output_tokens"], "one request, one message: {messages}");
+        assert!(messages["items"][0].get("usage").is_none(), "{messages}");
 
         let cut = server.send(&session, "take your time SLOW").await;
         while !server.events(&session).await.iter().any(|event| event["turn"] == cut.as_str() && event["kind"] == "part.delta") {
