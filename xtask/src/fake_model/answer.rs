@@ -53,9 +53,10 @@ pub struct Call {
 }
 
 impl Conversation {
-    /// Agents let a small model name their sessions, and adapters the model they have; that is no prompt of the user's.
+    /// Agents let a small model name their sessions, and adapters the model they have; that is no prompt of the user's, nor is
+    /// what guesses the next one.
     pub fn is_title(&self) -> bool {
-        const ASKED: &[&str] = &["generate a very short title", "write the title"];
+        const ASKED: &[&str] = &["generate a very short title", "write the title", "[suggestion mode:"];
         let prompt = self.prompts.last().map_or(String::new(), |prompt| prompt.to_lowercase());
         let asked = ASKED.iter().any(|words| prompt.contains(words));
         asked || self.model.contains("small") || self.system.to_lowercase().contains("title generator")

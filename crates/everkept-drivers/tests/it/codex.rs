@@ -118,7 +118,11 @@ async fn codex_thinks_aloud_and_counts_its_tokens() {
     let counted = Usage { cache_write_tokens: zero, ..counted };
     let models = [(ModelName::new("fake").unwrap(), counted.clone())].into();
     let of_message = |said: &Said| if let Said::MessageUsage { message: None, usage } = said { Some(usage.clone()) } else { None };
-    assert_eq!(heard.said.iter().filter_map(of_message).collect::<Vec<_>>(), [counted.clone()], "one request made the message");
+    assert_eq!(
+        heard.said.iter().filter_map(of_message).collect::<Vec<_>>(),
+        std::slice::from_ref(&counted),
+        "one request made the message"
+    );
     let request = usage.as_ref().and_then(|usage| usage.request.clone());
     assert!(request.is_some(), "Codex names its turn");
     assert_eq!(usage, Some(Usage { request, models, ..counted }));

@@ -17,4 +17,5 @@ mod scripted_codex;
 mod setup;
 mod support;
 mod transcript;
+mod upgrade;
 mod world;
