@@ -95,7 +95,16 @@ fn turn() -> TurnId {
 }
 
 fn abilities() -> Abilities {
-    Abilities { resume: true, fork: true, cancel: true, ask_permission: true, set_model: true, report_usage: true, remember: true }
+    Abilities {
+        resume: true,
+        fork: true,
+        cancel: true,
+        ask_permission: true,
+        set_model: true,
+        report_usage: true,
+        remember: true,
+        transcript: false,
+    }
 }
 
 fn agent(driver: &str, doors: &Path, folder: &Path) -> Box<dyn Agent> {
