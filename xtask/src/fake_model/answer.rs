@@ -2,7 +2,7 @@
 //!
 //! Words in the last user message: `TOOL` calls the first shell-like tool and answers after its result, and so does `EDIT`,
 //! whose command is a patch, `WAIT`, whose command goes on until there is a file `go`, and `LATER`, whose command does so in the background;
-//! `DELEGATE` hands `look around` to a helper of the agent's; `THINK` reasons first; `SLOW` says 40 words, one each 100 ms; `HANG` says nothing for ever; `FAIL` is an HTTP 400, and `FAIL:fake` one of the model `fake` only.
+//! `DELEGATE` hands `look around` to a helper of the agent's; `BRIEF` has only the last word of it said again; `THINK` reasons first; `SLOW` says 40 words, one each 100 ms; `HANG` says nothing for ever; `FAIL` is an HTTP 400, and `FAIL:fake` one of the model `fake` only.
 //! Never: a look at anything but the conversation.
 
 use serde_json::{Map, Value, json};
@@ -70,7 +70,8 @@ impl Conversation {
         }
         let says = |word: &str| prompt.split_whitespace().any(|said| said == word);
         let number = self.prompts.len();
-        let mut text = format!("reply {number} to: {prompt}");
+        let again = if says("BRIEF") { prompt.split_whitespace().last().unwrap_or_default() } else { prompt };
+        let mut text = format!("reply {number} to: {again}");
         if says("SLOW") {
             let said = text.split_whitespace().count();
             (said..SLOW_WORDS).for_each(|n| text.push_str(&format!(" word-{n}")));

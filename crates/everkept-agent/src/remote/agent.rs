@@ -6,11 +6,12 @@ use super::{
     Broken, HOLD, Link, OPEN_WITHIN, READY_WITHIN, RELAY_WITHIN,
     book::{Book, Entry},
     convert,
+    errand::Errands,
     frame::{DirectoryFrame, FromRelay, OrderFrame, OutputFrame, read, read_first},
     link::{Frames, send},
     running::{Running, lost},
 };
-use crate::{Abilities, Agent, AgentFault, AgentFaultKind, BoxFuture, Connection, ORDER_QUEUE, Open, Opened, Place};
+use crate::{Abilities, Agent, AgentFault, AgentFaultKind, BoxFuture, Connection, ORDER_QUEUE, Open, Opened, Place, Transcripts};
 use everkept_core::{AgentName, ModelName};
 use std::{
     path::{Path, PathBuf},
@@ -42,7 +43,7 @@ impl RemoteAgent {
             set_model: true,
             report_usage: true,
             remember: true,
-            transcript: false,
+            transcript: true,
         };
         Self { book: Arc::new(Book::new(name, hoped)), private, ids }
     }
@@ -61,13 +62,13 @@ impl RemoteAgent {
     pub fn retire(&self) {
         self.book.lose_all();
     }
+}
 
-    fn directory(&self, directory: &Path) -> DirectoryFrame {
-        let private = directory.strip_prefix(&self.private).ok().and_then(Path::to_str);
-        match private.filter(|name| !name.is_empty() && !name.contains('/')) {
-            Some(name) => DirectoryFrame::Private(name.to_owned()),
-            None => DirectoryFrame::Path(directory.to_string_lossy().into_owned()),
-        }
+pub(super) fn directory(own: &Path, directory: &Path) -> DirectoryFrame {
+    let private = directory.strip_prefix(own).ok().and_then(Path::to_str);
+    match private.filter(|name| !name.is_empty() && !name.contains('/')) {
+        Some(name) => DirectoryFrame::Private(name.to_owned()),
+        None => DirectoryFrame::Path(directory.to_string_lossy().into_owned()),
     }
 }
 
@@ -80,10 +81,15 @@ impl Agent for RemoteAgent {
         Place::Elsewhere { connected: self.book.presence.is_here() }
     }
 
+    fn transcripts(&self) -> Option<Arc<dyn Transcripts>> {
+        let (book, private, ids) = (self.book.clone(), self.private.clone(), self.ids.clone());
+        Some(Arc::new(Errands { book, private, ids }))
+    }
+
     fn open(&self, open: Open) -> BoxFuture<Result<Opened, AgentFault>> {
         let (book, process) = (self.book.clone(), (self.ids)());
         let order = OrderFrame::Open {
-            directory: self.directory(&open.directory),
+            directory: directory(&self.private, &open.directory),
             session: open.session.into(),
             model: open.model.map(|model| model.to_string()),
         };
@@ -135,7 +141,7 @@ async fn opened(book: &Arc<Book>, entry: Entry) -> Result<Opened, AgentFault> {
     }
 }
 
-fn fault(name: &AgentName, message: &str) -> AgentFault {
+pub(super) fn fault(name: &AgentName, message: &str) -> AgentFault {
     AgentFault {
         kind: AgentFaultKind::CannotStart,
         doing: format!("starting agent {name} on another machine"),
@@ -145,12 +151,12 @@ fn fault(name: &AgentName, message: &str) -> AgentFault {
     }
 }
 
-fn away(name: &AgentName) -> AgentFault {
+pub(super) fn away(name: &AgentName) -> AgentFault {
     let message = format!("no relay for it has been connected for {} s; it is started there with `everkept relay`", RELAY_WITHIN.as_secs());
     fault(name, &message)
 }
 
-fn late(name: &AgentName) -> AgentFault {
+pub(super) fn late(name: &AgentName) -> AgentFault {
     AgentFault { kind: AgentFaultKind::TimedOut, ..fault(name, &format!("no session within {} s", OPEN_WITHIN.as_secs())) }
 }
 

@@ -7,11 +7,11 @@
 use super::{
     Broken, RAW_BYTES,
     frame::{
-        ApprovalKind, Capabilities, FaultFrame, FaultKind, MessageFrame, OrderFrame, OutcomeFrame, OutputFrame, PartFrame, PromptPartFrame,
-        RawFrame, SaidFrame, SessionFrame,
+        ApprovalKind, Capabilities, FaultFrame, FaultKind, MessageFrame, OrderFrame, OutcomeFrame, OutputFrame, PartFrame, PieceFrame,
+        PromptPartFrame, RawFrame, SaidFrame, SessionFrame,
     },
 };
-use crate::{Abilities, AgentFault, AgentFaultKind, Done, OpenSession, Output, Prompt, PromptPart, digest_of_call};
+use crate::{Abilities, AgentFault, AgentFaultKind, Done, OpenSession, Output, Piece, Prompt, PromptPart, digest_of_call};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use everkept_core::{
@@ -175,6 +175,15 @@ impl TryFrom<RawFrame> for Bytes {
     }
 }
 
+impl TryFrom<PieceFrame> for Piece {
+    type Error = Broken;
+
+    fn try_from(piece: PieceFrame) -> Result<Self, Broken> {
+        let PieceFrame { file, from, bytes, more } = piece;
+        Ok(Piece { file, from, bytes: bytes.try_into()?, more })
+    }
+}
+
 impl From<Done> for OutcomeFrame {
     fn from(done: Done) -> Self {
         match done {
@@ -318,6 +327,12 @@ pub(super) fn outputs(frame: OutputFrame, session: &mut AgentSessionId) -> Resul
             before.into_iter().chain([Output::Done { raw: raw.try_into()?, done: outcome.into() }]).collect()
         }
         OutputFrame::Gone { fault } => vec![Output::Gone(fault.into())],
-        OutputFrame::Opened { .. } | OutputFrame::NotOpened { .. } | OutputFrame::ModelSet { .. } | OutputFrame::Ended => Vec::new(),
+        OutputFrame::Opened { .. }
+        | OutputFrame::NotOpened { .. }
+        | OutputFrame::ModelSet { .. }
+        | OutputFrame::Ended
+        | OutputFrame::Pieces { .. }
+        | OutputFrame::Names { .. }
+        | OutputFrame::NotDone { .. } => Vec::new(),
     })
 }

@@ -1,13 +1,13 @@
 //! What is said over a link, as JSON: one object with one key per frame, the key being the frame's name.
 //!
-//! The server says `initialize`, `order` (`open`, `prompt`, `approval_response`, `set_model`, `cancel`), `heard` and `end`;
+//! The server says `initialize`, `order` (`open`, `prompt`, `approval_response`, `set_model`, `cancel`; `written`, `lacking`, `put_back`), `heard` and `end`;
 //! the relay says `ready`, `output` (`opened`, `said` with its `message`s, `tool_call`s and `approval_request`s,
 //! `turn_complete`, `gone` ...) and `heard`. What an agent cannot do it says in its capabilities; the server then does
 //! without, as the `Agent` trait states for each.
 //! Never: an unknown key taken, or a secret of the server's.
 
 use super::Broken;
-use everkept_core::{FilePart, Json, MessageId, PartId, Payload, QuestionOption, Role, ToolStatus, TurnId, Usage};
+use everkept_core::{BlobRef, FilePart, Json, MessageId, PartId, Payload, QuestionOption, Role, ToolStatus, TurnId, Usage};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// From the server to the relay.
@@ -103,6 +103,59 @@ pub enum OrderFrame {
     SetModel {
         model: String,
     },
+    /// Answered with `pieces`; this and the next two each are a process of their own.
+    Written {
+        directory: DirectoryFrame,
+        session: String,
+        files: Vec<SoFarFrame>,
+    },
+    /// Answered with `names`.
+    Lacking {
+        directory: DirectoryFrame,
+        session: String,
+        files: Vec<SoFarFrame>,
+    },
+    /// Answered with `names`.
+    PutBack {
+        directory: DirectoryFrame,
+        session: String,
+        files: Vec<WholeFrame>,
+    },
+}
+
+impl OrderFrame {
+    /// Whether it is the first of a process.
+    pub fn begins(&self) -> bool {
+        match self {
+            OrderFrame::Open { .. } | OrderFrame::Written { .. } | OrderFrame::Lacking { .. } | OrderFrame::PutBack { .. } => true,
+            OrderFrame::Prompt { .. } | OrderFrame::Cancel | OrderFrame::ApprovalResponse { .. } | OrderFrame::SetModel { .. } => false,
+        }
+    }
+}
+
+/// A file as far as it is kept, with the last of its pieces.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SoFarFrame {
+    pub name: String,
+    pub bytes: u64,
+    pub last: BlobRef,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WholeFrame {
+    pub file: String,
+    pub bytes: RawFrame,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PieceFrame {
+    pub file: String,
+    pub from: u64,
+    pub bytes: RawFrame,
+    pub more: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -201,6 +254,18 @@ pub enum OutputFrame {
     },
     /// The agent ended without a word: the last output.
     Ended,
+    /// What was written: the first and the last output.
+    Pieces {
+        pieces: Vec<PieceFrame>,
+    },
+    /// Of files: the first and the last output.
+    Names {
+        files: Vec<String>,
+    },
+    /// What was to be done without a session was not: the first and the last output.
+    NotDone {
+        fault: FaultFrame,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]

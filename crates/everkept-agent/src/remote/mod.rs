@@ -11,6 +11,7 @@
 mod agent;
 mod book;
 mod convert;
+mod errand;
 pub mod frame;
 mod lane;
 mod link;

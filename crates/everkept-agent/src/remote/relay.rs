@@ -106,7 +106,7 @@ impl Relay {
         match frame {
             ToRelay::Initialize { .. } => Err(Broken::Unreadable("initialize comes once".into())),
             ToRelay::Order { process, number, order } => {
-                let begun = (number == 1 && matches!(order, OrderFrame::Open { .. })).then(|| self.shared.begin(&process)).flatten();
+                let begun = (number == 1 && order.begins()).then(|| self.shared.begin(&process)).flatten();
                 self.shared.accept(&process, number, order, bytes)?;
                 if let Some(held) = begun {
                     // Those that have ended are let go of.

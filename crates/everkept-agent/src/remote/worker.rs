@@ -1,10 +1,10 @@
-//! The relay's half of one process: opens the agent, gives it its orders, sends on what it says.
+//! The relay's half of one process: opens the agent, gives it its orders, sends on what it says; or does one errand.
 //!
 //! Never gives an order twice, and never leaves an agent running that nobody wants.
 
 use super::{
-    HOLD, convert,
-    frame::{DirectoryFrame, OrderFrame, OutputFrame},
+    HOLD, convert, errand,
+    frame::{DirectoryFrame, OrderFrame, OutputFrame, SessionFrame},
     relay::Held,
 };
 use crate::{AgentFault, AgentFaultKind, Open, Opened, Order, Output, Prompt};
@@ -20,7 +20,15 @@ use tokio::sync::{mpsc, oneshot};
 pub(super) async fn run(held: Held) {
     let missed = held.shared.presence.missed_for(HOLD);
     tokio::pin!(missed);
-    let opening = open(&held);
+    let Some((_, first)) = held.take() else { return };
+    let OrderFrame::Open { directory, session, model } = first else {
+        // It reads and writes files, and is done by itself.
+        let done = errand::run(&held, first).await.unwrap_or_else(|fault| OutputFrame::NotDone { fault: fault.into() });
+        held.took();
+        held.put(done);
+        return rest(&held, missed).await;
+    };
+    let opening = open(&held, directory, session, model);
     tokio::pin!(opening);
     let opened = loop {
         if held.look().is_none() {
@@ -44,20 +52,22 @@ pub(super) async fn run(held: Held) {
         }
         Err(fault) => {
             held.put(OutputFrame::NotOpened { fault: fault.into(), capabilities });
-            while held.look().is_some() {
-                tokio::select! {
-                    () = held.changed() => {}
-                    () = &mut missed => return held.forget(),
-                }
-            }
+            rest(&held, missed).await;
         }
     }
 }
 
-async fn open(held: &Held) -> Result<Opened, AgentFault> {
-    let Some((_, OrderFrame::Open { directory, session, model })) = held.take() else {
-        return Err(fault("reading an order", "a process begins with open"));
-    };
+/// Until what was said last was heard, and the process is not wanted any more.
+async fn rest(held: &Held, mut missed: Pin<&mut impl Future<Output = ()>>) {
+    while held.look().is_some() {
+        tokio::select! {
+            () = held.changed() => {}
+            () = &mut missed => return held.forget(),
+        }
+    }
+}
+
+async fn open(held: &Held, directory: DirectoryFrame, session: SessionFrame, model: Option<String>) -> Result<Opened, AgentFault> {
     let unreadable = |broken: super::Broken| fault("reading an order", &broken.to_string());
     let open = Open {
         directory: place(&held.shared.workshop.private, directory)?,
@@ -68,7 +78,7 @@ async fn open(held: &Held) -> Result<Opened, AgentFault> {
 }
 
 /// A session's private folder is made when it is first needed; a directory somebody named has to be there.
-fn place(private: &Path, directory: DirectoryFrame) -> Result<PathBuf, AgentFault> {
+pub(super) fn place(private: &Path, directory: DirectoryFrame) -> Result<PathBuf, AgentFault> {
     match directory {
         DirectoryFrame::Private(name) => {
             let plain = matches!(Path::new(&name).components().collect::<Vec<_>>()[..], [Component::Normal(only)] if only == &*name);
@@ -165,7 +175,9 @@ impl Worker<'_> {
                 self.models.push(Box::pin(async move { (number, set.await.unwrap_or(false)) }));
                 Order::SetModel { model, done }
             }
-            OrderFrame::Open { .. } => return Err(super::Broken::Unreadable("open comes once".into())),
+            OrderFrame::Open { .. } | OrderFrame::Written { .. } | OrderFrame::Lacking { .. } | OrderFrame::PutBack { .. } => {
+                return Err(super::Broken::Unreadable("a process begins once".into()));
+            }
         })
     }
 

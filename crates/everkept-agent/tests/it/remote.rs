@@ -288,7 +288,7 @@ async fn ends_that_do_not_belong_together_say_so() {
 
 const PRIVATE: &str = "/private";
 
-fn remote() -> Arc<RemoteAgent> {
+pub fn remote() -> Arc<RemoteAgent> {
     let last = AtomicU64::new(0);
     let ids = Arc::new(move || format!("process-{}", last.fetch_add(1, SeqCst)));
     Arc::new(RemoteAgent::new(AgentName::new("worker").unwrap(), PRIVATE.into(), ids))
@@ -298,7 +298,7 @@ fn workshop(agent: Arc<dyn Agent>) -> Workshop {
     Workshop { name: AgentName::new("worker").unwrap(), agent, model: None, private: "/".into() }
 }
 
-fn relay(agent: Arc<dyn Agent>) -> Relay {
+pub fn relay(agent: Arc<dyn Agent>) -> Relay {
     Relay::new(workshop(agent))
 }
 
@@ -307,18 +307,18 @@ fn new() -> Open {
 }
 
 /// When a link is cut: never, or after fewer than so many pieces, as the seed says; then there is a new one.
-enum Cuts {
+pub enum Cuts {
     Never,
     Seeded { seed: u64, pieces: u64, cut: Arc<AtomicUsize> },
 }
 
-struct Carried {
+pub struct Carried {
     stop: mpsc::Sender<()>,
     task: JoinHandle<Relay>,
 }
 
 impl Carried {
-    fn abort(self) {
+    pub fn abort(self) {
         self.task.abort();
     }
 
@@ -329,7 +329,7 @@ impl Carried {
     }
 }
 
-fn carry(remote: &Arc<RemoteAgent>, mut relay: Relay, cuts: Cuts) -> Carried {
+pub fn carry(remote: &Arc<RemoteAgent>, mut relay: Relay, cuts: Cuts) -> Carried {
     let remote = remote.clone();
     let (stop, mut stopped) = mpsc::channel(1);
     let task = tokio::spawn(async move {

@@ -20,6 +20,7 @@ mod hostile;
 mod kills;
 mod models;
 mod opencode;
+mod portable;
 mod questions;
 mod real;
 mod relay;
