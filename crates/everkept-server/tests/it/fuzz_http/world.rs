@@ -112,7 +112,9 @@ impl World {
             let (target, body) = match input {
                 "" => {
                     let open = self.line.as_client(&admin, "GET", "/api/questions?resource=ann", None).await.json();
-                    let open = open["items"].as_array().unwrap().last().unwrap()["id"].as_str().unwrap().to_owned();
+                    // Not one that asks to review what a crash of the agent interrupted.
+                    let asks = |question: &&serde_json::Value| question["kind"] == "permission";
+                    let open = open["items"].as_array().unwrap().iter().rfind(asks).unwrap()["id"].as_str().unwrap().to_owned();
                     (format!("/api/questions/{open}/answer"), json!({ "option": "allow_always" }))
                 }
                 input => (format!("{thread}/turns"), json!({ "input": input })),
