@@ -1,7 +1,7 @@
 // The server's API, as the pages use it.
 // Never a write without its key: what is sent again after a lost answer is done once.
 
-export class Refused extends Error {
+class Refused extends Error {
   constructor(status, error) {
     super(error?.message ?? `the server said ${status}`);
     this.status = status;
@@ -10,7 +10,7 @@ export class Refused extends Error {
   }
 }
 
-export class Unreachable extends Error {
+class Unreachable extends Error {
   constructor() {
     super("the server does not answer");
   }

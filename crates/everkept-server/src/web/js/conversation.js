@@ -9,6 +9,13 @@ const SOON = 60;
 
 export const isOpen = (turn) => ["queued", "running", "waiting"].includes(turn.state);
 
+/** Counts of both, one by one; what is no count is the newer one's. */
+function added(before, more) {
+  const sum = { ...before };
+  for (const [name, value] of Object.entries(more)) sum[name] = typeof value === "number" ? (before[name] ?? 0) + value : value;
+  return sum;
+}
+
 export class Conversation extends EventTarget {
   constructor(id) {
     super();
@@ -219,6 +226,10 @@ export class Conversation extends EventTarget {
     usage({ turn, data }) {
       this.change(turn, { usage: data });
       this.refresh();
+    },
+    "message.usage"({ data: { message, ...used } }) {
+      const into = this.messages.get(message);
+      if (into) into.usage = added(into.usage ?? {}, used);
     },
     "question.asked"({ turn, time, data }) {
       const { question: id, type: kind, ...rest } = data;

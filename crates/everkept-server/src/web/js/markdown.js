@@ -34,7 +34,7 @@ const TAGS = {
 const SCHEMES = new Set(["http:", "https:", "mailto:"]);
 
 /** Where a link may lead, or null. A path of this server is not something a text may point at. */
-export function safeLink(text) {
+function safeLink(text) {
   try {
     const url = new URL(text);
     return SCHEMES.has(url.protocol) ? url.href : null;

@@ -109,7 +109,7 @@ async function notify(fresh) {
 }
 
 /** Asks the browser, once, on a click. */
-export async function allowNotices() {
+async function allowNotices() {
   if (!("Notification" in globalThis)) return toast("This browser shows no notices.", { bad: true });
   const said = await Notification.requestPermission();
   toast(said === "granted" ? "You are told when something waits for you." : "The browser refused: allow notices for this page in its settings.", { bad: said !== "granted" });
