@@ -256,20 +256,24 @@ async fn a_notice_tells_what_waits_when_nobody_looks() {
         .await;
     // A headless page is always looked at; it is told that it is not.
     browser.evaluate("Object.defineProperty(document, 'hidden', { get: () => true })").await;
-    let session = server.session(json!({ "title": "asks" })).await;
-    server.send(&session, "!ask may I").await;
-    let question = server.question().await;
     let notices = "navigator.serviceWorker.ready.then((worker) => worker.getNotifications()).then((list) => list.map(({ tag, body, data }) => [tag, body, data.path]))";
     let until = Instant::now() + PATIENCE;
+    // What waits already when the page looks for the first time is no news, and nothing tells when that is.
     loop {
-        let shown = browser.evaluate(notices).await;
-        if shown
-            == json!([[question["id"], format!("Permission: {}", question["title"].as_str().unwrap()), format!("/chat?session={session}")]])
-        {
+        let session = server.session(json!({ "title": "asks" })).await;
+        server.turn_when(&server.send(&session, "!ask may I").await, |turn| turn["state"] == "waiting").await;
+        let open = server.get(&format!("/api/questions?session={session}")).await["items"][0].clone();
+        let notice = json!([open["id"], format!("Permission: {}", open["title"].as_str().unwrap()), format!("/chat?session={session}")]);
+        let soon = Instant::now() + Duration::from_secs(5);
+        let mut shown = Value::Null;
+        while Instant::now() < soon && !shown.as_array().is_some_and(|shown| shown.contains(&notice)) {
+            pause().await;
+            shown = browser.evaluate(notices).await;
+        }
+        if shown.as_array().is_some_and(|shown| shown.contains(&notice)) {
             break;
         }
-        assert!(Instant::now() < until, "the notices are {shown}");
-        pause().await;
+        assert!(Instant::now() < until, "the notices are {shown}, without {notice}");
     }
     browser.no_mistakes();
 }
