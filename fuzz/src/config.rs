@@ -62,7 +62,8 @@ fn written(config: &Config) -> String {
     }
     put(&mut file, "limits", Some(table));
     put(&mut file, "agents", Some(agents.iter().map(|(name, agent)| (name.to_string(), Value::Table(one(agent)))).collect::<Table>()));
-    let price = |Price { input, output, cache_read, cache_write, date }: &Price| {
+    // Only a price that is built in ends somewhere.
+    let price = |Price { input, output, cache_read, cache_write, date, up_to: _ }: &Price| {
         let dollars = |micros: u64| micros as f64 / 1e6;
         let mut table = Table::new();
         put(&mut table, "input", Some(dollars(*input)));
@@ -117,8 +118,9 @@ fn one(Agent { kind, model, failing }: &Agent) -> Table {
     table
 }
 
-fn told(Setup { system_prompt, subagents, mcp_servers, max_turns }: &Setup) -> Table {
+fn told(Setup { system_prompt, subagents, mcp_servers, max_turns, mode }: &Setup) -> Table {
     let mut table = Table::new();
+    put(&mut table, "mode", mode.clone());
     put(&mut table, "system_prompt", system_prompt.clone());
     put(&mut table, "max_turns", max_turns.map(|most| i64::from(most.get())));
     let subagent = |Subagent { description, prompt, tools, model }: &Subagent| {
