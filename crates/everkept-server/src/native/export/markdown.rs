@@ -2,7 +2,7 @@
 //!
 //! Never a message's fence or heading taken for the file's own: what is quoted is fenced longer.
 
-use super::{Form, one_line, title, who};
+use super::{Form, one_line, steers_nothing, title, who};
 use everkept_core::{Message, Part, Payload, ToolPart};
 use std::fmt::Write;
 
@@ -13,9 +13,9 @@ fn message(message: &Message) -> String {
     line(&mut text, format_args!("## {} · {}\n", who(message.role), everkept_api::time(message.created_at)));
     for part in &message.parts {
         match part {
-            Part::Text { text: said, .. } => line(&mut text, format_args!("{said}\n")),
+            Part::Text { text: said, .. } => line(&mut text, format_args!("{}\n", steers_nothing(said))),
             Part::Reasoning { text: said, .. } => {
-                let quoted: Vec<_> = said.lines().map(|line| format!("> {line}")).collect();
+                let quoted: Vec<_> = steers_nothing(said).lines().map(|line| format!("> {line}")).collect();
                 line(&mut text, format_args!("{}\n", quoted.join("\n")));
             }
             Part::Tool(tool) => write_tool(&mut text, tool),

@@ -118,6 +118,36 @@ fn who(role: Role) -> &'static str {
     }
 }
 
+/// A title or a name on one line, with what shows nothing or turns others round written out.
 fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    let mut line = String::with_capacity(text.len());
+    for letter in text.split_whitespace().collect::<Vec<_>>().join(" ").chars() {
+        match letter {
+            '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => line.push_str(&written_out(letter)),
+            letter if letter.is_control() => line.push_str(&written_out(letter)),
+            letter => line.push(letter),
+        }
+    }
+    line
+}
+
+/// A text whose signs steer no terminal: all but the ends of its lines and its tabs.
+fn steers_nothing(text: &str) -> String {
+    let sign = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t');
+    text.chars().map(|letter| if sign(letter) { written_out(letter) } else { letter.to_string() }).collect()
+}
+
+fn written_out(letter: char) -> String {
+    format!("⟨U+{:04X}⟩", u32::from(letter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a6_what_steers_a_terminal_or_turns_a_name_round_is_written_out() {
+        assert_eq!(one_line(" a\u{202e}gnp\n.exe\u{1b}[2J "), "a⟨U+202E⟩gnp .exe⟨U+001B⟩[2J");
+        assert_eq!(steers_nothing("a\n\tb\u{1b}]0;x\u{7}"), "a\n\tb⟨U+001B⟩]0;x⟨U+0007⟩");
+    }
 }

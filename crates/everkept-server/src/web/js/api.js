@@ -7,6 +7,7 @@ class Refused extends Error {
     this.status = status;
     this.code = error?.code;
     this.field = error?.field;
+    this.retryable = error?.retryable === true;
   }
 }
 
@@ -59,7 +60,7 @@ export async function write(method, path, body = {}, { key = freshKey(), patienc
     try {
       return await ask(method, path, body, key);
     } catch (error) {
-      const gone = error instanceof Unreachable || [502, 503, 504].includes(error.status);
+      const gone = error instanceof Unreachable || error.retryable || [502, 503, 504].includes(error.status);
       if (!gone || performance.now() + wait > until) throw error;
       waiting?.();
       await pause(wait);

@@ -3,16 +3,17 @@
 
 import { html, nothing, render } from "../vendor/lit-html.js";
 import { repeat } from "../vendor/directives/repeat.js";
-import { session as at, turn as atTurn, write } from "./api.js";
+import { freshKey, get, session as at, turn as atTurn, write } from "./api.js";
+import { onChange } from "./feed.js";
 import { draft, grow, Outbox, queue } from "./composer.js";
-import { Conversation, isOpen } from "./conversation.js";
+import { Conversation, isOpen, putOff } from "./conversation.js";
 import { count, money, nameOf, oneLine, tokensOf } from "./format.js";
 import { menu, rename, trash } from "./actions.js";
 import { go } from "./route.js";
 import { shownMessage, turnLine } from "./message.js";
 import { Texts } from "./parts.js";
 import { Picker } from "./picker.js";
-import { card } from "./questions.js";
+import { cards } from "./questions.js";
 import { complain, toast } from "./toast.js";
 
 const NEAR_END = 120;
@@ -24,14 +25,21 @@ class Chat {
     this.texts = new Texts();
     this.editing = { id: null, text: "" };
     this.rewriting = { id: null, text: "" };
-    this.picker = new Picker(() => this.draw());
+    this.picker = new Picker(
+      () => this.draw(),
+      (session) => (this.conversation.session = session),
+    );
     this.conversation = null;
     this.follows = true;
     this.drawing = 0;
     this.failed = null;
     this.loadingOlder = false;
     this.stops = new AbortController();
-    this.outbox = new Outbox(id, (item, options) => this.deliver(item, options), () => this.soon());
+    this.outbox = new Outbox(id, {
+      deliver: (item, options) => this.deliver(item, options),
+      changed: () => this.soon(),
+      arrived: (session) => this.arrived(session),
+    });
     this.draw();
     this.input.value = draft.read(id);
     grow(this.input);
@@ -52,7 +60,10 @@ class Chat {
   join(id) {
     const conversation = new Conversation(id);
     this.conversation = conversation;
-    conversation.addEventListener("loaded", () => this.texts.forget());
+    conversation.addEventListener("loaded", () => {
+      this.texts.forget();
+      this.failed = null;
+    });
     conversation.addEventListener("change", () => this.soon());
     conversation.addEventListener("delta", ({ detail }) => {
       if (this.drawing || !this.texts.grow(detail.part, detail.text)) this.soon();
@@ -62,16 +73,21 @@ class Chat {
       this.failed = "This session is gone: it is in the trash, or it never was.";
       this.soon();
     });
-    conversation.load().catch((error) => {
-      this.failed = error.status === 404 || error.status === 400 ? "There is no such session." : error.message;
-      if (!error.status) conversation.again();
+    conversation.addEventListener("absent", ({ detail }) => {
+      this.failed = detail ?? "There is no such session.";
       this.soon();
+    });
+    conversation.open();
+    // What was in the trash may come back.
+    this.unwatch = onChange((hint) => {
+      if (this.failed && hint?.session === id) conversation.open();
     });
   }
 
   close() {
     this.stops.abort();
     this.outbox.close();
+    this.unwatch?.();
     this.conversation?.close();
     cancelAnimationFrame(this.drawing);
   }
@@ -104,8 +120,8 @@ class Chat {
   /** Turns that wait behind another one. */
   get waitingTurns() {
     const open = this.turns.filter(isOpen);
-    const ahead = open.some((turn) => turn.state !== "queued");
-    const queued = open.filter((turn) => turn.state === "queued" && turn.request_message && !turn.delayed);
+    const ahead = open.some((turn) => turn.state !== "queued" || putOff(turn));
+    const queued = open.filter((turn) => turn.state === "queued" && turn.request_message && !putOff(turn));
     return ahead ? queued : queued.slice(1);
   }
 
@@ -128,15 +144,20 @@ class Chat {
 
   /** The first message of a new session makes it; its key makes it once. */
   async deliver({ text, session }, { key, ...options }) {
-    if (this.id) return write("POST", `${at(this.id)}/turns`, { input: text }, { key, ...options });
+    if (this.id) {
+      await write("POST", `${at(this.id)}/turns`, { input: text }, { key, ...options });
+      return null;
+    }
     const given = Object.fromEntries(Object.entries(session ?? {}).filter(([, value]) => value));
     const { id } = await write("POST", "/api/sessions", given, { key: `${key}-session`, ...options });
     await write("POST", `${at(id)}/turns`, { input: text }, { key, ...options });
-    this.outbox.items.shift();
-    this.outbox.moveTo(id);
-    draft.keep(id, this.input?.value ?? "");
+    return id;
+  }
+
+  arrived(session) {
+    draft.keep(session, this.input.value);
     draft.keep(null, "");
-    if (!this.stops.signal.aborted) go(`/chat?session=${id}`, { replace: true });
+    go(`/chat?session=${session}`, { replace: true });
   }
 
   takeBack(text) {
@@ -168,20 +189,19 @@ class Chat {
       if (cleared) toast(`Context ${cleared.context} begins: the agent starts with a clean slate.`);
     },
     rewrite: (message, text) => {
-      this.rewriting = { id: message.id, text };
+      this.rewriting = { id: message.id, text, key: freshKey() };
       this.soon();
     },
     /** An edited message is a fork before it, and the new words in there. */
     resend: async (message) => {
       const text = this.rewriting.text;
       if (!text.trim()) return;
-      const order = this.turns.filter((turn) => !turn.superseded_by && !turn.reverted);
-      const place = order.findIndex((turn) => turn.id === message.turn);
-      // Before the first one there is only the session's own beginning.
-      const cut = order[place - 1]?.id ?? 1;
+      const { key } = this.rewriting;
       try {
-        const child = await write("POST", `${at(this.id)}/fork`, { at: cut });
-        await write("POST", `${at(child.id)}/turns`, { input: text });
+        // Right before the message's turn: all that was said until then, however it came to be said.
+        const first = await get(`${at(this.id)}/events`, { turn: message.turn, limit: 1 });
+        const child = await write("POST", `${at(this.id)}/fork`, { at: first.items[0].seq - 1 }, { key: `${key}-fork` });
+        await write("POST", `${at(child.id)}/turns`, { input: text }, { key });
         this.rewriting = { id: null, text: "" };
         go(`/chat?session=${child.id}`);
       } catch (error) {
@@ -204,6 +224,7 @@ class Chat {
   }
 
   shortcut(event) {
+    if (event.isComposing) return;
     if (event.key === "Escape" && !this.picker.open && this.busy && event.target === this.input) this.stop();
   }
 
@@ -234,7 +255,7 @@ class Chat {
           ${this.failed ? html`<p class="empty">${this.failed} <a href="/">All sessions</a></p>` : nothing}
           ${conversation?.session ? this.transcript() : nothing}
           ${this.outbox.view((text) => this.takeBack(text))}
-          ${conversation ? [...conversation.questions.values()].map((question) => card(question)) : nothing}
+          ${conversation ? cards([...conversation.questions.values()]) : nothing}
         </div>
       </section>
       ${this.follows || !session ? nothing : html`<button type="button" class="down" aria-label="To the end" @click=${() => ((this.follows = true), this.toEnd(), this.soon())}>↓</button>`}
@@ -358,7 +379,7 @@ class Chat {
 }
 
 function plan({ entries }) {
-  const list = Array.isArray(entries?.json) ? entries.json : [];
+  const list = Array.isArray(entries?.json) ? entries.json.filter((entry) => entry !== null && typeof entry === "object") : [];
   if (!list.length) return nothing;
   return html`<section class="plan" aria-label="Plan"><h3>Plan</h3>
     <ul>${list.map((entry) => html`<li data-status=${entry.status ?? "pending"}><bdi>${oneLine(String(entry.content ?? entry.step ?? entry.text ?? ""))}</bdi></li>`)}</ul></section>`;

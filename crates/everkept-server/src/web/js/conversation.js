@@ -3,9 +3,12 @@
 
 import { get, session as at } from "./api.js";
 
-const AGAIN = new Set(["session.reverted", "context.cleared", "turn.edited", "session.archived", "rule.removed"]);
+const AGAIN = new Set(["session.reverted", "session.restored", "context.cleared", "turn.edited", "session.archived", "rule.removed"]);
 /** Within this time several reasons to read the snapshot again are one. */
 const SOON = 60;
+
+/** Its agent could not be opened, and is tried again. */
+export const putOff = (turn) => turn.state === "queued" && (turn.delayed?.until ?? turn.tries?.not_before ?? null);
 
 export const isOpen = (turn) => ["queued", "running", "waiting"].includes(turn.state);
 
@@ -30,7 +33,26 @@ export class Conversation extends EventTarget {
     this.before = null;
     this.connected = false;
     this.closed = false;
+    this.stale = true;
     this.wait = 300;
+  }
+
+  /** Loads, and goes on trying while the server does not answer. `absent`: there is no such session, or (with why) none yet. */
+  async open() {
+    clearTimeout(this.retry);
+    try {
+      await this.load();
+    } catch (error) {
+      if (this.closed) return;
+      const never = error.status === 404 || error.status === 400;
+      this.tell("absent", never ? null : error.message);
+      if (!never) this.later();
+    }
+  }
+
+  later() {
+    this.retry = setTimeout(() => this.again(), this.wait);
+    this.wait = Math.min(this.wait * 1.6, 4000);
   }
 
   /** `change`: something is to be shown anew. `delta` with {message, part, text}: a text grew. */
@@ -49,6 +71,7 @@ export class Conversation extends EventTarget {
     this.hasMore = snapshot.has_more;
     this.before = null;
     this.cursor = snapshot.cursor;
+    this.stale = false;
     this.tell("loaded");
     this.tell("change");
     this.follow();
@@ -60,14 +83,16 @@ export class Conversation extends EventTarget {
 
   /** Messages before those that are there, and the turns they belong to: no turn is without a message. */
   async older() {
+    const { messages: held } = this;
     const last = Math.min(1000, this.messages.size + 200);
     const [messages, turns] = await Promise.all([this.page("messages", this.before?.messages, last), this.page("turns", this.before?.turns, last)]);
-    if (this.closed) return;
+    // Loaded anew meanwhile: this page may not go before what is there now.
+    if (this.closed || held !== this.messages) return;
     const known = this.messages;
     this.messages = new Map();
     for (const message of messages.items) if (!known.has(message.id)) this.keep(message);
     for (const [id, message] of known) this.messages.set(id, message);
-    for (const turn of turns.items) if (!this.turns.has(turn.id)) this.turns.set(turn.id, turn);
+    this.turns = new Map([...turns.items.map((turn) => [turn.id, turn]), ...this.turns]);
     this.before = { messages: messages.next_cursor, turns: turns.next_cursor };
     this.hasMore = messages.has_more;
     this.tell("change");
@@ -99,23 +124,24 @@ export class Conversation extends EventTarget {
       if (socket !== this.socket || this.closed) return;
       this.connected = false;
       this.tell("change");
-      this.retry = setTimeout(() => this.again(), this.wait);
-      this.wait = Math.min(this.wait * 1.6, 4000);
+      this.later();
     };
   }
 
   /** The stream goes on at the cursor; a snapshot first tells whether the session is still there. */
   again() {
     if (this.closed) return;
+    if (this.stale) return this.open();
     get(at(this.id)).then(
       (session) => {
+        if (this.closed) return;
         this.session = session;
         this.follow();
       },
       (error) => {
+        if (this.closed) return;
         if (error.status === 404) return this.tell("gone");
-        this.retry = setTimeout(() => this.again(), this.wait);
-        this.wait = Math.min(this.wait * 1.6, 4000);
+        this.later();
       },
     );
   }
@@ -128,8 +154,9 @@ export class Conversation extends EventTarget {
   }
 
   reloadSoon() {
+    this.stale = true;
     clearTimeout(this.soon);
-    this.soon = setTimeout(() => this.load().catch(() => this.again()), SOON);
+    this.soon = setTimeout(() => this.open(), SOON);
   }
 
   apply(event) {
@@ -161,6 +188,13 @@ export class Conversation extends EventTarget {
 
   change(id, change) {
     if (id) this.turns.set(id, { ...(this.turns.get(id) ?? { id, state: "running" }), ...change });
+  }
+
+  /** A turn waits as long as one of its questions is open. */
+  settled(turn, question) {
+    this.questions.delete(question);
+    const waits = [...this.questions.values()].some((other) => other.turn === turn);
+    if (!waits && this.turns.get(turn)?.state === "waiting") this.change(turn, { state: "running" });
   }
 
   /** What the list of sessions knows (title, lock, usage) changed. */
@@ -218,7 +252,9 @@ export class Conversation extends EventTarget {
     },
     "turn.ended"({ turn, time, data }) {
       // What was taken back before it began was never said.
-      if (data.reason === "dropped") this.messages.delete(this.turns.get(turn)?.request_message);
+      const dropped = data.reason === "dropped" ? this.turns.get(turn) : null;
+      if (dropped?.attempt > 1) return this.reloadSoon();
+      if (dropped) this.messages.delete(dropped.request_message);
       this.change(turn, { ...data, ended_at: time });
       this.ended(turn);
       this.refresh();
@@ -236,13 +272,15 @@ export class Conversation extends EventTarget {
       this.questions.set(id, { id, kind, session: this.id, turn, state: "open", asked_at: time, answer: null, ...rest });
     },
     "question.answered"({ turn, data }) {
-      this.questions.delete(data.question);
-      if (this.turns.get(turn)?.state === "waiting") this.change(turn, { state: "running" });
+      this.settled(turn, data.question);
     },
-    "question.expired"({ data }) {
-      this.questions.delete(data.question);
+    "question.expired"({ turn, data }) {
+      this.settled(turn, data.question);
     },
     "session.updated"() {
+      this.refresh();
+    },
+    "agent_session.succeeded"() {
       this.refresh();
     },
     "agent_session.pinned"() {

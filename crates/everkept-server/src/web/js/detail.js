@@ -2,6 +2,7 @@
 // Never an event in other words: the raw view is the log's own JSON.
 
 import { html, nothing, render } from "../vendor/lit-html.js";
+import { repeat } from "../vendor/directives/repeat.js";
 import { get, given, session as at, write } from "./api.js";
 import { menu, rename, trash } from "./actions.js";
 import { onChange } from "./feed.js";
@@ -54,8 +55,9 @@ class Detail {
       Object.assign(this, { summary, turns: turns.items, moreTurns: turns.has_more, messages: messages.items, moreMessages: messages.has_more });
       this.family = await this.root_of(summary.session, family);
       await this.readEvents();
+      this.failed = null;
     } catch (error) {
-      this.failed = error.status ? "There is no such session." : error.message;
+      this.failed = error.status === 404 || error.status === 400 ? "There is no such session." : error.message;
     }
     this.draw();
   }
@@ -81,15 +83,19 @@ class Detail {
     query.set("count", "true");
     const wanted = Math.max(PAGE, Math.min(1000, this.events.length));
     query.set("limit", wanted);
+    const asked = (this.asked = Symbol("asked"));
     const page = await get(`${at(this.id)}/events`, query);
+    // Another filter was chosen meanwhile.
+    if (asked !== this.asked) return;
     Object.assign(this, { events: page.items, total: page.total, hasMore: page.has_more });
   }
 
   async more() {
     const query = this.query();
     query.set("after", this.events.at(-1).seq);
+    const { asked } = this;
     const page = await get(`${at(this.id)}/events`, query).catch(complain);
-    if (!page) return;
+    if (!page || asked !== this.asked) return;
     this.events.push(...page.items);
     this.hasMore = page.has_more;
     this.draw();
@@ -193,7 +199,7 @@ class Detail {
     const turns = new Map(this.turns.map((turn) => [turn.id, turn]));
     const row = (message) => {
       const turn = message.role === "assistant" ? turns.get(message.turn) : null;
-      const usage = message.usage ?? turn?.usage ?? {};
+      const usage = message.usage ?? (turn?.response_messages.at(-1) === message.id ? turn.usage : null) ?? {};
       const [provider, ...model] = (turn?.model ?? "").split("/");
       const text = message.parts.filter((part) => part.type === "text").map((part) => part.text).join(" ");
       const first = oneLine(text);
@@ -221,7 +227,7 @@ class Detail {
       if (gone) toast("Revoked: it is asked again."), this.again();
     };
     return html`<div class="table" tabindex="0"><table><thead><tr><th>Call</th><th>Agent</th><th>Since</th><th><span class="unseen">Actions</span></th></tr></thead>
-      <tbody>${session.rules.map((rule) => html`<tr><td><bdi>${oneLine(rule.title)}</bdi><br><code class="soft">${rule.digest.slice(0, 16)}…</code></td><td><bdi>${rule.agent}</bdi></td><td>${exactly(rule.created_at)}</td><td class="acts"><button type="button" @click=${() => remove(rule)}>Revoke</button></td></tr>`)}</tbody></table></div>`;
+      <tbody>${repeat(session.rules, (rule) => rule.id, (rule) => html`<tr><td><bdi>${oneLine(rule.title)}</bdi><br><code class="soft">${rule.digest.slice(0, 16)}…</code></td><td><bdi>${rule.agent}</bdi></td><td>${exactly(rule.created_at)}</td><td class="acts"><button type="button" @click=${() => remove(rule)}>Revoke</button></td></tr>`)}</tbody></table></div>`;
   }
 
   tree(node) {
@@ -234,7 +240,7 @@ class Detail {
   log() {
     const { kinds, contexts } = this.summary;
     const choose = (name) => (event) => this.set(name, event.target.value);
-    const option = (value, label, name) => html`<option value=${value} ?selected=${String(value) === this.filter[name]}>${label}</option>`;
+    const option = (value, label, name) => html`<option value=${value} .selected=${String(value) === this.filter[name]}>${label}</option>`;
     return html`<div class="filters">
         <select aria-label="Context" @change=${choose("context")}>${option("", "All contexts", "context")}${contexts.map(({ context }) => option(context, `Context ${context}`, "context"))}</select>
         <select aria-label="Kind" @change=${choose("kind")}>${option("", "All kinds", "kind")}${Object.entries(kinds).map(([kind, number]) => option(kind, `${kind} (${number})`, "kind"))}</select>

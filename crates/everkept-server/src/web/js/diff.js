@@ -1,7 +1,8 @@
 // What an edit changes, line by line.
 // Never more than a page can show: very long texts are given as they are.
 
-import { html } from "../vendor/lit-html.js";
+import { html, nothing } from "../vendor/lit-html.js";
+import { oneLine, plainly } from "./format.js";
 
 const MOST_LINES = 2000;
 const AROUND = 3;
@@ -61,8 +62,8 @@ function near(lines) {
 const KIND = { "+": "added", "-": "removed", "…": "cut" };
 
 const show = (path, lines) => html`<figure class="code diff">
-  <figcaption><span>${path}</span></figcaption>
-  <pre tabindex="0">${lines.slice(0, MOST_LINES).map(({ sign, text }) => html`<span class=${KIND[sign] ?? "same"}>${sign} ${text}</span>`)}</pre>
+  <figcaption><span><bdi>${oneLine(path)}</bdi></span></figcaption>
+  <pre tabindex="0">${lines.slice(0, MOST_LINES).map(({ sign, text }) => html`<span class=${KIND[sign] ?? "same"}>${sign} ${plainly(text)}</span>`)}${lines.length > MOST_LINES ? html`<span class="cut">… ${lines.length - MOST_LINES} more lines</span>` : nothing}</pre>
 </figure>`;
 
 const isText = (value) => typeof value === "string";

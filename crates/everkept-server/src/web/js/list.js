@@ -100,14 +100,15 @@ class List {
     const ids = [...this.fresh];
     this.fresh = null;
     this.soon = null;
-    if (ids.length > 10 || this.filter.q) return this.again();
+    if (ids.length > 10 || this.filter.q || this.filter.shelf === "trash") return this.again();
     const read = (id) => get(at(id)).catch((error) => (error.status === 404 ? { id, absent: true } : null));
     for (const session of await Promise.all(ids.map(read))) {
       if (!session) continue;
       const had = this.rows.delete(session.id);
       const fits = !session.absent && this.fits(session);
       if (fits) this.rows.set(session.id, session);
-      if (this.total !== null && had !== fits) this.total += fits ? 1 : -1;
+      // One that comes or goes may have been counted further down.
+      if (had !== fits) this.again();
     }
     const newest = (a, b) => (a.updated_at < b.updated_at ? 1 : a.updated_at > b.updated_at ? -1 : a.id < b.id ? 1 : -1);
     this.rows = new Map([...this.rows.values()].sort(newest).map((session) => [session.id, session]));
@@ -193,14 +194,14 @@ class List {
         <search class="filters">
           <input id="search" type="search" placeholder="Search titles and messages" aria-label="Search titles and messages" autocomplete="off" .value=${filter.q} @input=${pick("q")}>
           <select aria-label="State" .value=${filter.state} @change=${pick("state")}>
-            <option value="">Any state</option>${Object.entries(STATES).map(([state, label]) => html`<option value=${state} ?selected=${state === filter.state}>${label}</option>`)}
+            <option value="">Any state</option>${Object.entries(STATES).map(([state, label]) => html`<option value=${state} .selected=${state === filter.state}>${label}</option>`)}
           </select>
           <select aria-label="Agent" @change=${pick("agent")}>
-            <option value="">Any agent</option>${this.agents.map(({ name }) => html`<option value=${name} ?selected=${name === filter.agent}>${name}</option>`)}
+            <option value="">Any agent</option>${this.agents.map(({ name }) => html`<option value=${name} .selected=${name === filter.agent}>${name}</option>`)}
           </select>
           <input type="text" placeholder="Owner" aria-label="Owner" autocomplete="off" .value=${filter.resource} @input=${pick("resource")}>
           <select aria-label="Shelf" @change=${pick("shelf")}>
-            ${[["", "Kept"], ["archive", "Archived"], ["trash", "Trash"]].map(([shelf, label]) => html`<option value=${shelf} ?selected=${shelf === filter.shelf}>${label}</option>`)}
+            ${[["", "Kept"], ["archive", "Archived"], ["trash", "Trash"]].map(([shelf, label]) => html`<option value=${shelf} .selected=${shelf === filter.shelf}>${label}</option>`)}
           </select>
         </search>
         <ul class="rows" aria-label="Sessions">${repeat(this.rows.values(), (session) => session.id, (session) => this.row(session))}</ul>

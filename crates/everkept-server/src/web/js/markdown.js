@@ -37,7 +37,7 @@ const SCHEMES = new Set(["http:", "https:", "mailto:"]);
 function safeLink(text) {
   try {
     const url = new URL(text);
-    return SCHEMES.has(url.protocol) ? url.href : null;
+    return SCHEMES.has(url.protocol) && url.origin !== location.origin ? url.href : null;
   } catch {
     return null;
   }
@@ -83,8 +83,8 @@ function codeBlock() {
   pre.tabIndex = 0;
   const code = document.createElement("code");
   copy.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(code.textContent);
-    copy.textContent = "Copied";
+    const copied = await (navigator.clipboard?.writeText(code.textContent) ?? Promise.reject()).then(() => true, () => false);
+    copy.textContent = copied ? "Copied" : "Not allowed";
     setTimeout(() => (copy.textContent = "Copy"), 1500);
   });
   bar.append(language, copy);

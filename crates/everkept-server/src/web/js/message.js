@@ -3,11 +3,11 @@
 
 import { html, nothing } from "../vendor/lit-html.js";
 import { exactly, lasting, oneLine, spent, when, words } from "./format.js";
-import { isOpen } from "./conversation.js";
+import { isOpen, putOff } from "./conversation.js";
 import { shownPart, source } from "./parts.js";
 import { toast } from "./toast.js";
 
-const copy = (text) => navigator.clipboard.writeText(text).then(() => toast("Copied."), () => toast("The browser did not let it be copied.", { bad: true }));
+const copy = (text) => (navigator.clipboard?.writeText(text) ?? Promise.reject()).then(() => toast("Copied."), () => toast("The browser did not let it be copied.", { bad: true }));
 
 const copyButton = (message) => html`<button type="button" class="quiet" data-act="copy" @click=${() => copy(source(message))}>Copy</button>`;
 
@@ -16,7 +16,7 @@ function rewriting(message, chat) {
     <textarea rows="3" aria-label="Edited message" .value=${chat.rewriting.text} @input=${(event) => (chat.rewriting.text = event.target.value)}></textarea>
     <div class="options">
       <button type="button" class="primary" @click=${() => chat.act.resend(message)}>Send in a fork</button>
-      <button type="button" @click=${() => ((chat.rewriting.id = null), chat.soon())}>Cancel</button>
+      <button type="button" @click=${() => ((chat.rewriting = { id: null, text: "" }), chat.soon())}>Cancel</button>
     </div>
     <p class="soft">What was said stays as it is: the edited message goes on in a session of its own.</p>
   </div>`;
@@ -24,9 +24,11 @@ function rewriting(message, chat) {
 
 function userActions(message, turn, chat) {
   if (!turn || isOpen(turn)) return nothing;
+  // Words alone would go on in the place of words and files.
+  const whole = [...message.parts.values()].every((part) => part.type === "text");
   return html`<div class="actions">
     ${copyButton(message)}
-    <button type="button" class="quiet" data-act="edit" @click=${() => chat.act.rewrite(message, source(message))}>Edit</button>
+    ${whole ? html`<button type="button" class="quiet" data-act="edit" @click=${() => chat.act.rewrite(message, source(message))}>Edit</button>` : nothing}
     <button type="button" class="quiet" data-act="revert" @click=${() => chat.act.revert(turn)}>Take back</button>
   </div>`;
 }
@@ -44,7 +46,7 @@ export function shownMessage(message, { chat, turn, live, texts, last }) {
 
 function stateOf(turn) {
   if (turn.cancelling && isOpen(turn)) return "stopping";
-  if (turn.delayed) return `tried again at ${when(turn.delayed.until)}: ${turn.delayed.error?.message ?? ""}`;
+  if (putOff(turn)) return ["tried again at", when(putOff(turn)), oneLine(turn.delayed?.error?.message ?? "")].filter(Boolean).join(" ");
   if (turn.state === "completed") return "";
   return words(turn.state);
 }

@@ -2,12 +2,13 @@
 // Never a figure of this page's own: it shows what the server says, and when it said it.
 
 import { html, nothing, render } from "../vendor/lit-html.js";
+import { repeat } from "../vendor/directives/repeat.js";
 import { get, session as at, turn as atTurn, write } from "./api.js";
 import { onChange } from "./feed.js";
 import { count, exactly, lasting, money, nameOf, oneLine, tokensOf, when, words } from "./format.js";
 import { isOpen } from "./conversation.js";
 import { bars } from "./plot.js";
-import { card, onWaiting } from "./questions.js";
+import { cards, onWaiting } from "./questions.js";
 import { complain, toast } from "./toast.js";
 
 /** A running turn of which nothing was heard for so long is shown as overdue. */
@@ -61,6 +62,7 @@ class Operations {
       this.letters = letters.items;
       this.breakers = breakers.items;
       this.read_at = new Date();
+      this.complained = false;
       if (!this.closed) this.draw();
     } catch (error) {
       if (!this.closed && !this.complained) complain(error);
@@ -82,7 +84,7 @@ class Operations {
 
   async readUsage() {
     const from = new Date(Date.now() - (DAYS - 1) * 86_400_000).toISOString().slice(0, 10);
-    this.usage = await get("/api/usage", { from, by: `day,${this.apart}` }).catch((error) => (complain(error), null));
+    this.usage = await get("/api/usage", { from, by: `day,${this.apart}` }).catch(() => this.usage);
     if (!this.closed) this.draw();
   }
 
@@ -168,10 +170,10 @@ class Operations {
         <section id="running"><h2>Running and overdue</h2>
           ${this.running.length
             ? html`<div class="table" tabindex="0"><table><thead><tr><th>Session</th><th>Agent</th><th>State</th><th>For</th><th>Overdue</th><th><span class="unseen">Actions</span></th></tr></thead>
-                <tbody>${[...overdue, ...this.running.filter((work) => !work.overdue)].map((work) => this.row(work))}</tbody></table></div>`
+                <tbody>${repeat([...overdue, ...this.running.filter((work) => !work.overdue)], ({ session }) => session.id, (work) => this.row(work))}</tbody></table></div>`
             : html`<p class="soft">Nothing runs.</p>`}</section>
-        <section id="waiting"><h2>Waiting for you</h2>${this.questions.length ? this.questions.map((question) => card(question, { id: question.session, title: "Conversation" })) : html`<p class="soft">Nothing waits.</p>`}</section>
-        <section id="letters"><h2>Dead letters</h2>${this.letters.length ? this.letters.map((letter) => this.letter(letter)) : html`<p class="soft">Nothing was given up.</p>`}</section>
+        <section id="waiting"><h2>Waiting for you</h2>${this.questions.length ? cards(this.questions, ({ session }) => ({ id: session, title: "Conversation" })) : html`<p class="soft">Nothing waits.</p>`}</section>
+        <section id="letters"><h2>Dead letters</h2>${this.letters.length ? repeat(this.letters, ({ turn }) => turn.id, (letter) => this.letter(letter)) : html`<p class="soft">Nothing was given up.</p>`}</section>
         <section id="breakers"><h2>Breakers</h2>
           ${this.breakers.length
             ? html`<div class="table" tabindex="0"><table><thead><tr><th>Agent</th><th>Model</th><th>State</th><th>Failures in a row</th><th>Closed again</th></tr></thead>

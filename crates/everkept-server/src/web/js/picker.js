@@ -20,9 +20,10 @@ export async function agents(again = false) {
 const named = (agent, model) => [agent, model].filter(Boolean).map(oneLine).join(" / ");
 
 export class Picker {
-  /** `changed` is called when the picker is to be shown anew. */
-  constructor(changed) {
+  /** `changed` is called when the picker is to be shown anew, `saved(session)` when the server has a lock. */
+  constructor(changed, saved) {
     this.changed = changed;
+    this.saved = saved;
     this.list = [];
     this.locked = { agent: null, model: null };
     this.preview = null;
@@ -91,7 +92,7 @@ export class Picker {
     this.changed();
     try {
       const session = await write("PATCH", at(this.session), { agent: wanted.agent, model: wanted.model || null });
-      this.locked = { agent: session.agent, model: session.model };
+      this.saved(session);
       this.preview = null;
       this.open = false;
       toast(`Locked: ${named(session.agent, session.model)}`);

@@ -2,6 +2,7 @@
 // Never an answer without a click, and never to anything but what was shown.
 
 import { html, nothing, render } from "../vendor/lit-html.js";
+import { repeat } from "../vendor/directives/repeat.js";
 import { get, session as at, write } from "./api.js";
 import { exactly, nameOf, oneLine, plainly, words } from "./format.js";
 import { isFirst, onChange } from "./feed.js";
@@ -11,7 +12,6 @@ import { toast } from "./toast.js";
 
 const KINDS = { permission: "Permission", choice: "Choice", review: "Interrupted" };
 const asked = new Set();
-
 
 async function settle(question, option, card) {
   if (asked.has(question.id)) return;
@@ -32,11 +32,14 @@ function callOf(question) {
   const changes = edits(call?.json?.input ?? call?.json?.rawInput ?? call?.json);
   const command = call?.json?.input?.command ?? call?.json?.rawInput?.command ?? call?.json?.command;
   return html`${typeof command === "string" ? html`<pre class="command" tabindex="0">${plainly(command)}</pre>` : nothing} ${changes}
-    ${call ? html`<details ?open=${typeof command !== "string" && !changes.length}><summary>The exact call</summary>${data(call)}</details>` : nothing}`;
+    ${call ? html`<details ?open=${question.kind === "permission" || (typeof command !== "string" && !changes.length)}><summary>The exact call</summary>${data(call)}</details>` : nothing}`;
 }
 
+/** Cards stay those of their question when another one is settled: a click is never for what took its place. */
+export const cards = (questions, session = () => null) => repeat(questions, (question) => question.id, (question) => card(question, session(question)));
+
 /** A card; `session` is named on it where it is not the page's own. */
-export function card(question, session) {
+function card(question, session) {
   const id = `question-${question.id}`;
   return html`<article class="question" data-kind=${question.kind} aria-labelledby=${id} data-question=${question.id}>
     <header>
@@ -78,8 +81,9 @@ async function read() {
   if (!page) return;
   waiting = page.items;
   for (const take of watchers) take(waiting);
-  if (known) await notify(waiting.filter((question) => !known.has(question.id)));
+  const fresh = known ? waiting.filter((question) => !known.has(question.id)) : [];
   known = new Set(waiting.map((question) => question.id));
+  await notify(fresh);
 }
 
 /** Which sessions wait, as far as the feed has said: a change of any other means nothing for the list. */
@@ -99,7 +103,7 @@ export function watch() {
 
 async function notify(fresh) {
   if (!fresh.length || !isFirst() || !("Notification" in globalThis) || Notification.permission !== "granted" || !document.hidden) return;
-  const worker = await navigator.serviceWorker?.ready.catch(() => null);
+  const worker = await navigator.serviceWorker?.getRegistration().catch(() => null);
   for (const question of fresh) {
     const body = `${KINDS[question.kind] ?? "Question"}: ${oneLine(question.title)}`;
     const options = { body, tag: question.id, icon: "/icon-192.png", data: { path: `/chat?session=${question.session}` } };
@@ -130,7 +134,7 @@ export function open(root) {
     render(
       html`<div class="page narrow">
         <header class="bar"><h1>Waiting for you</h1>${told ? nothing : html`<button type="button" @click=${() => allowNotices().then(() => show(waiting))}>Tell me when something waits</button>`}</header>
-        ${questions.length ? questions.map((question) => card(question, sessions.get(question.session) ?? { id: question.session, title: "…" })) : html`<p class="empty">Nothing waits for you.</p>`}
+        ${questions.length ? cards(questions, ({ session }) => sessions.get(session) ?? { id: session, title: "…" }) : html`<p class="empty">Nothing waits for you.</p>`}
       </div>`,
       root,
     );

@@ -23,6 +23,14 @@ function moved() {
   if (session) history.replaceState(null, "", `/chat?session=${encodeURIComponent(session)}`);
 }
 
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 export function show() {
   moved();
   shown?.close();
@@ -32,7 +40,7 @@ export function show() {
     const match = pattern.exec(location.pathname);
     if (!match) continue;
     const params = new URLSearchParams(location.search);
-    for (const [name, value] of Object.entries(match.groups ?? {})) params.set(name, decodeURIComponent(value));
+    for (const [name, value] of Object.entries(match.groups ?? {})) params.set(name, decoded(value));
     document.body.dataset.view = location.pathname.split("/")[1] || "list";
     shown = view.open(root, params);
     break;
@@ -44,12 +52,15 @@ export function go(path, { replace = false } = {}) {
   if (replace) history.replaceState(null, "", path);
   else history.pushState(null, "", path);
   show();
+  // What had the focus is gone with its view.
+  if (!document.getElementById("view").contains(document.activeElement)) document.getElementById("view").focus();
 }
 
 /** Links within the pages change the view and load nothing. */
 function followed(event) {
   const link = event.target.closest?.("a[href]");
-  if (!link || link.target || link.hasAttribute("download") || event.defaultPrevented || event.button !== 0) return;
+  // The way to the content is within the page.
+  if (!link || link.getAttribute("href").startsWith("#") || link.target || link.hasAttribute("download") || event.defaultPrevented || event.button !== 0) return;
   if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
   const url = new URL(link.href);
   if (url.origin !== location.origin || !VIEWS.some(([pattern]) => pattern.test(url.pathname))) return;

@@ -66,9 +66,8 @@ async fn what_is_sent_while_busy_waits_is_edited_and_dropped_and_a_stop_ends_wha
             browser.say(text).await;
             browser.until(&format!("document.querySelector('.queue')?.innerText.includes({})", json!(text))).await;
         }
-        browser
-            .until("[...document.querySelectorAll('.queue button')].filter((one) => one.innerText === 'Drop')[1]?.click() ?? true")
-            .await;
+        let second = "(() => { const drop = [...document.querySelectorAll('.queue button')].filter((one) => one.innerText === 'Drop')[1]; drop?.click(); return Boolean(drop); })()";
+        browser.until(second).await;
         browser.until("!document.querySelector('.queue').innerText.includes('second in line')").await;
         browser.press("Edit").await;
         browser.fill(".queue textarea", "first, but edited").await;
@@ -131,8 +130,31 @@ async fn retry_redo_continue_fork_edit_and_revert_are_at_hand() {
         browser.until(&format!("!location.search.includes({})", json!(session))).await;
         browser.shows("reply 2 to: one").await;
         browser.shows_no_more("to be taken back").await;
-        // An edited message goes on in a fork before it: here before the first.
         let fork = browser.session().await;
+        // An edited message goes on in a fork right before it, also one that was redone.
+        browser.visit(&server.url("/chat")).await;
+        for text in ["early words", "late words"] {
+            browser.say(text).await;
+            browser
+                .until(&format!("[...document.querySelectorAll('.message.assistant')].some((one) => one.innerText.includes('to: {text}'))"))
+                .await;
+            browser.until("!document.querySelector('.turn.open')").await;
+        }
+        browser.evaluate("[...document.querySelectorAll('[data-act=redo]')].at(-1).click()").await;
+        browser.shows("reply 3 to: late words").await;
+        browser.until("!document.querySelector('.turn.open')").await;
+        let redone = browser.session().await;
+        browser.evaluate("[...document.querySelectorAll('[data-act=edit]')].at(-1).click()").await;
+        browser.fill(".rewrite textarea", "later words").await;
+        browser.press("Send in a fork").await;
+        browser.until(&format!("!location.search.includes({})", json!(redone))).await;
+        browser.shows("to: later words").await;
+        let edited = browser.session().await;
+        let asked: Vec<_> = server.said(&edited).await.into_iter().filter(|(role, _)| role == "user").map(|(_, text)| text).collect();
+        assert_eq!(asked, ["early words", "later words"]);
+        browser.visit(&server.url(&format!("/chat?session={fork}"))).await;
+        browser.shows("reply 2 to: one").await;
+        // Before the first there is nothing.
         browser.press("[data-act=edit]").await;
         browser.fill(".rewrite textarea", "one, but otherwise").await;
         browser.press("Send in a fork").await;

@@ -59,6 +59,7 @@ const PAYLOADS: &[&str] = &[
     "[go](blob:X)",
     "[go](//evil.invalid/)",
     "[go](/api/tokens)",
+    "[go](HERE/api/tokens)",
     "![pic](X)",
     "![pic](X 'title')",
     "[![pic](X)](X)",
@@ -92,7 +93,9 @@ async fn a6_300_hostile_texts_run_nothing_load_nothing_and_open_nothing() {
     let asked_for = "http://127.0.0.1:1/ran";
     let texts: Vec<String> = WRAPPINGS
         .iter()
-        .flat_map(|wrapping| PAYLOADS.iter().map(|payload| wrapping.replace('P', &payload.replace('X', asked_for))))
+        .flat_map(|wrapping| {
+            PAYLOADS.iter().map(|payload| wrapping.replace('P', &payload.replace('X', asked_for).replace("HERE", &server.address)))
+        })
         .collect();
     assert!(texts.len() >= 300, "{} texts", texts.len());
     let session = server.session(json!({ "title": texts[0], "resource": PAYLOADS[8], "metadata": { "note": PAYLOADS[0] } })).await;
@@ -123,7 +126,8 @@ async fn a6_300_hostile_texts_run_nothing_load_nothing_and_open_nothing() {
         .enumerate()
         .map(|(number, payload)| json!({ "optionId": number.to_string(), "name": payload, "kind": "allow_once" }))
         .collect();
-    let ask = json!({ "toolCall": { "toolCallId": "q", "title": PAYLOADS[0], "rawInput": { "command": PAYLOADS[72], "html": PAYLOADS[8] } }, "options": options });
+    let turned = PAYLOADS.iter().find(|payload| payload.starts_with('\u{2066}')).unwrap();
+    let ask = json!({ "toolCall": { "toolCallId": "q", "title": PAYLOADS[0], "rawInput": { "command": turned, "html": PAYLOADS[8] } }, "options": options });
     let words = json!({ "updates": updates, "ask": ask }).to_string().replace('X', asked_for);
     will_say(data.path(), &words);
     let names = json!({ "input": [{ "type": "text", "text": "!verbatim" }, { "type": "file", "name": "<img src=x onerror=alert(1)>.png", "media_type": "image/svg+xml", "data": "PHN2ZyBvbmxvYWQ9YWxlcnQoMSk+" }] });
