@@ -28,7 +28,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// Events read at a time, and the bytes after which that ends: what a reader that does not read holds (promise L1).
 const EVENTS: u32 = 1_000;
-const EVENT_BYTES: usize = 160 * 1024;
+const EVENT_BYTES: usize = 96 * 1024;
 /// Messages read at a time. One may be large; several need not be held at once.
 const MESSAGES: u32 = 1;
 
