@@ -198,9 +198,7 @@ class Chat {
       if (!text.trim()) return;
       const { key } = this.rewriting;
       try {
-        // Right before the message's turn: all that was said until then, however it came to be said.
-        const first = await get(`${at(this.id)}/events`, { turn: message.turn, limit: 1 });
-        const child = await write("POST", `${at(this.id)}/fork`, { at: first.items[0].seq - 1 }, { key: `${key}-fork` });
+        const child = await this.forkBefore(message.turn, `${key}-fork`);
         await write("POST", `${at(child.id)}/turns`, { input: text }, { key });
         this.rewriting = { id: null, text: "" };
         go(`/chat?session=${child.id}`);
@@ -209,6 +207,21 @@ class Chat {
       }
     },
   };
+
+  /** Right before a turn was asked for: all that was said until then, however it came to be said. */
+  async forkBefore(turn, key) {
+    const path = `${at(this.id)}/fork`;
+    const first = await get(`${at(this.id)}/events`, { turn, limit: 1 });
+    try {
+      return await write("POST", path, { at: first.items[0].seq - 1 }, { key });
+    } catch (error) {
+      if (error.field !== "at") throw error;
+    }
+    // It was asked for while another one ran: after the end of that one.
+    const asked = first.items[0].at;
+    const before = this.turns.filter((other) => other.id !== turn && other.queued_at < asked && !other.superseded_by && !other.reverted);
+    return write("POST", path, { at: before.at(-1)?.id }, { key: `${key}-after` });
+  }
 
   async older() {
     if (this.loadingOlder || !this.conversation?.hasMore) return;

@@ -80,6 +80,16 @@ async fn what_is_sent_while_busy_waits_is_edited_and_dropped_and_a_stop_ends_wha
         let said: Vec<_> = browser.said().await.into_iter().filter(|(role, ..)| role == "user").map(|(_, text, _)| text).collect();
         assert_eq!(said, ["!long go on", "first, but edited", "third in line"]);
         assert_eq!(server.said(&session).await.len(), 6, "three requests and their answers");
+        // What was asked while another one ran is edited after the end of that one.
+        browser.until("!document.querySelector('.turn.open')").await;
+        browser.press("[data-act=edit]").await;
+        browser.press("Cancel").await;
+        browser.evaluate("[...document.querySelectorAll('[data-act=edit]')].at(-1).click()").await;
+        browser.fill(".rewrite textarea", "third, but edited").await;
+        browser.press("Send in a fork").await;
+        browser.until(&format!("!location.search.includes({})", json!(session))).await;
+        browser.shows("to: third, but edited").await;
+        browser.shows_no_more("third in line").await;
     }
     browser.no_mistakes();
 }
